@@ -1,0 +1,78 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+)
+
+func (c PutNode) apply(d *draft) (any, error) {
+	n := c.Node
+	if n.ID == "" || n.RaftAddr == "" || n.APIAddr == "" {
+		return nil, fmt.Errorf("%w: a node needs an ID, a Raft address and an API address", ErrOutOfRange)
+	}
+	for _, o := range d.Nodes {
+		same := o.RaftAddr == n.RaftAddr || o.APIAddr == n.APIAddr
+		if o.ID != n.ID && same && o.Status != NodeDead && o.Status != NodeLeft {
+			return nil, fmt.Errorf("%w: %s is held by node %s (%s); give this node another address, or remove %s first", ErrAddrInUse, n.RaftAddr, o.ID, o.Status, o.ID)
+		}
+	}
+	i, ok := findNode(d.Nodes, n.ID)
+	if !ok {
+		n.Status, n.Reason, n.Since, n.Index = NodeAlive, "", d.Stamp, d.index
+		d.Nodes = slices.Insert(slices.Clone(d.Nodes), i, n)
+		d.event("node-joined", "", 0, n.ID, n.Addr)
+		return nil, nil
+	}
+	old := d.Nodes[i]
+	moved := old.RaftAddr != n.RaftAddr || old.APIAddr != n.APIAddr
+	if moved && old.Status == NodeAlive {
+		return nil, fmt.Errorf("%w: node %s is alive at %s; choose another ID, or stop that node first", ErrExists, n.ID, old.RaftAddr)
+	}
+	n.Status, n.Reason, n.Since, n.Index = old.Status, old.Reason, old.Since, old.Index
+	if n.Status == NodeLeft {
+		n.Status, n.Reason = NodeAlive, ""
+	}
+	if n == old {
+		return nil, nil
+	}
+	if n.Status != old.Status {
+		n.Since = d.Stamp
+	}
+	n.Index = d.index
+	d.Nodes = slices.Clone(d.Nodes)
+	d.Nodes[i] = n
+	d.event("node-changed", "", 0, n.ID, n.Addr+" "+n.Version)
+	return nil, nil
+}
+
+func (c SetNodeStatus) apply(d *draft) (any, error) {
+	if !c.Status.valid() {
+		return nil, fmt.Errorf("%w: node status %q", ErrOutOfRange, c.Status)
+	}
+	i, ok := findNode(d.Nodes, c.ID)
+	if !ok {
+		return nil, fmt.Errorf("%w: %q", ErrNoSuchNode, c.ID)
+	}
+	if d.Nodes[i].Index > c.Seen {
+		return nil, fmt.Errorf("%w: node %s", ErrStale, c.ID)
+	}
+	d.Nodes = slices.Clone(d.Nodes)
+	n := &d.Nodes[i]
+	n.Status, n.Reason, n.Since, n.Index = c.Status, clip(c.Reason), d.Stamp, d.index
+	d.event("node-"+string(c.Status), "", 0, c.ID, c.Reason)
+	return nil, nil
+}
+
+func (c RemoveNode) apply(d *draft) (any, error) {
+	i, ok := findNode(d.Nodes, c.ID)
+	if !ok {
+		return nil, fmt.Errorf("%w: %q", ErrNoSuchNode, c.ID)
+	}
+	if rows := d.RowsOn(c.ID); len(rows) > 0 {
+		return nil, fmt.Errorf("%w: %s has %d", ErrNodeInUse, c.ID, len(rows))
+	}
+	d.Nodes = slices.Delete(slices.Clone(d.Nodes), i, i+1)
+	d.Leases = slices.DeleteFunc(slices.Clone(d.Leases), func(l Lease) bool { return l.Node == c.ID })
+	d.event("node-removed", "", 0, c.ID, "")
+	return nil, nil
+}
