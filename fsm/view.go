@@ -66,10 +66,11 @@ func (s *State) Rotation(service string) []Container {
 }
 
 // InRotation says whether a row gets turns: healthy, to be running, on a node
-// that is not known to be gone.
+// that has not left. A dead daemon takes nothing out of rotation: containers
+// outlive it, and Status says whether they answer.
 func (s *State) InRotation(c Container) bool {
 	n, ok := s.Node(c.Node)
-	return ok && c.Status && c.Desired == Running && n.Status != NodeDead && n.Status != NodeLeft
+	return ok && c.Status && c.Desired == Running && n.Status != NodeLeft
 }
 
 // TurnRow returns the row whose turn it is, and false where none is in rotation.
