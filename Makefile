@@ -1,0 +1,43 @@
+# `make up` starts three nodes on this machine, `make test` proves that all of it works.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BINS    := bin/orchd bin/orchctl bin/acts
+SOURCES := $(shell find cmd fsm proxy agent acts -type f -not -name '*_test.go' 2>/dev/null) go.mod go.sum
+NODES   ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help build image up down test lint fuzz bench-repair clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: $(BINS) ## the programs, static, into bin/
+
+bin/%: $(SOURCES)
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+image: bin/acts ## the image acts:latest, FROM scratch, where there is a Docker Engine
+	@if docker version >/dev/null 2>&1; then docker build -q -t acts:latest -f deploy/Dockerfile.acts . >/dev/null; fi
+
+up: build image ## start NODES=3 nodes with acts on them; prints where and what to try
+	@NODES=$(NODES) scripts/cluster up
+
+down: build ## stop and remove everything that `make up` made
+	@scripts/cluster down
+
+test: build ## every test, with the race detector, on the real Docker Engine where there is one
+	go vet ./...
+	go tool staticcheck ./...
+	go test -race -timeout 20m ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+bench-repair: build image ## 20 kills, crashes and lost leaders each: median and worst time to repair
+	@go run ./scripts/repair
+
+clean: ## remove what was built
+	rm -rf bin artifacts

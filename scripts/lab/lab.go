@@ -1,0 +1,207 @@
+// Package lab runs clusters of the real programs on loopback, for the end-to-end
+// tests and the benchmarks: each node is an orchd process on an address of its
+// own, each container a real one.
+//
+// It promises to stop what it started, by process and by cluster ID, and to leave
+// nothing behind. It never touches a process or a container of anybody else.
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Programs are the built binaries and the image that a cluster runs.
+type Programs struct {
+	Dir    string // holds orchd, orchctl, acts
+	Image  string // of acts; empty for the process engine
+	Engine string // docker or process
+}
+
+// Build builds the programs of the checkout at root into dir, orchd with the race
+// detector where race is set, and an image of acts where Docker answers.
+func Build(ctx context.Context, root, dir string, race bool) (*Programs, error) {
+	for _, name := range []string{"orchd", "orchctl", "acts"} {
+		args := []string{"build", "-o", filepath.Join(dir, name)}
+		env := append(os.Environ(), "CGO_ENABLED=0")
+		if race && name == "orchd" {
+			args, env = append(args, "-race"), append(os.Environ(), "CGO_ENABLED=1")
+		}
+		cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/"+name)...)
+		cmd.Dir, cmd.Env = root, env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+	}
+	p := &Programs{Dir: dir, Engine: "process", Image: "acts:lab"}
+	if exec.CommandContext(ctx, "docker", "version").Run() != nil {
+		if os.Getenv("CI") == "true" {
+			return nil, errors.New("no Docker Engine answers: the end-to-end tests need one (start dockerd)")
+		}
+		return p, nil
+	}
+	p.Engine = "docker"
+	p.Image = fmt.Sprintf("acts:lab-%08x", rand.Uint32())
+	return p, p.image(ctx, root)
+}
+
+func (p *Programs) image(ctx context.Context, root string) error {
+	build := filepath.Join(p.Dir, "context")
+	if err := os.MkdirAll(filepath.Join(build, "bin"), 0o755); err != nil {
+		return err
+	}
+	acts, err := os.ReadFile(filepath.Join(p.Dir, "acts"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(build, "bin", "acts"), acts, 0o755); err != nil {
+		return err
+	}
+	file := filepath.Join(root, "deploy", "Dockerfile.acts")
+	if out, err := exec.CommandContext(ctx, "docker", "build", "-q", "-t", p.Image, "-f", file, build).CombinedOutput(); err != nil {
+		return fmt.Errorf("build image: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Close removes the image.
+func (p *Programs) Close() error {
+	if p.Engine != "docker" {
+		return nil
+	}
+	return exec.Command("docker", "rmi", "-f", p.Image).Run()
+}
+
+// Cluster is a set of nodes on loopback.
+type Cluster struct {
+	Programs *Programs
+	Dir      string
+	Nodes    []*Node
+	// Load of this cluster may use it; it keeps connections alive.
+	HTTP *http.Client
+}
+
+// New lays out n nodes on addresses that no other cluster of this machine has
+// (127.R.R.1 to n, R chosen by chance); it starts nothing.
+func New(p *Programs, dir string, n int) *Cluster {
+	c := &Cluster{Programs: p, Dir: dir, HTTP: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
+	net := fmt.Sprintf("127.%d.%d", 10+rand.IntN(240), rand.IntN(256))
+	for i := 1; i <= n; i++ {
+		node := &Node{ID: fmt.Sprintf("n%d", i), IP: fmt.Sprintf("%s.%d", net, i), cluster: c}
+		node.Dir = filepath.Join(dir, node.ID)
+		node.Socket = filepath.Join(node.Dir, "s")
+		c.Nodes = append(c.Nodes, node)
+	}
+	return c
+}
+
+// Up starts every node, makes the cluster and applies a spec file.
+func (c *Cluster) Up(ctx context.Context, spec string) error {
+	for i, n := range c.Nodes {
+		if err := n.Start(ctx); err != nil {
+			return err
+		}
+		if i == 0 {
+			if _, err := n.Ctl(ctx, "init"); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := n.Ctl(ctx, "join", c.Nodes[0].IP+":7480"); err != nil {
+			return err
+		}
+	}
+	if spec == "" {
+		return nil
+	}
+	_, err := c.Nodes[0].Ctl(ctx, "apply", "-f", spec)
+	return err
+}
+
+// Spec writes a spec for acts from YAML lines and returns its path; IMAGE stands
+// for the image built.
+func (c *Cluster) Spec(name, yaml string) (string, error) {
+	path := filepath.Join(c.Dir, name+".yaml")
+	return path, os.WriteFile(path, []byte(strings.ReplaceAll(yaml, "IMAGE", c.Programs.Image)), 0o600)
+}
+
+// Leader asks the living nodes who leads, until one is known and alive.
+func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
+	var leader *Node
+	err := Until(ctx, 20*time.Millisecond, func() error {
+		for _, n := range c.Nodes {
+			s, err := n.Status(ctx)
+			if err != nil {
+				continue
+			}
+			for _, l := range c.Nodes {
+				if l.ID == s.Leader && l.Running() {
+					leader = l
+					return nil
+				}
+			}
+		}
+		return errors.New("no living node names a living leader")
+	})
+	return leader, err
+}
+
+// Down kills every node and removes every container and volume of the cluster.
+func (c *Cluster) Down() error {
+	var errs []error
+	for _, n := range c.Nodes {
+		n.Kill()
+	}
+	for _, n := range c.Nodes {
+		if _, err := os.Stat(filepath.Join(n.Dir, "data", "node.json")); err == nil {
+			out, err := exec.Command(filepath.Join(c.Programs.Dir, "orchd"), append([]string{"purge"}, n.args()...)...).CombinedOutput()
+			if err != nil {
+				errs = append(errs, fmt.Errorf("purge %s: %w\n%s", n.ID, err, out))
+			}
+		}
+	}
+	c.HTTP.CloseIdleConnections()
+	return errors.Join(errs...)
+}
+
+// Until calls f each interval until it returns nil; when ctx ends first, its last
+// error is returned.
+func Until(ctx context.Context, interval time.Duration, f func() error) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("gave up waiting: %w", err)
+		case <-tick.C:
+		}
+	}
+}
+
+// Docker runs the docker command, for faults from outside.
+func Docker(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func drain(r io.ReadCloser) {
+	io.Copy(io.Discard, io.LimitReader(r, 1<<20))
+	r.Close()
+}
