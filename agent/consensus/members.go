@@ -1,0 +1,159 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// caughtUpLag is how many commands a node may be behind and still count as
+// caught up: raft-autopilot's default, about a second of a busy cluster.
+const caughtUpLag = 250
+
+// ErrMember means that a change of members cannot be made as asked.
+var ErrMember = errors.New("change of members refused")
+
+// Member is one server of the newest configuration, which may not be committed.
+type Member struct {
+	ID     string
+	Addr   string
+	Voter  bool
+	Leader bool
+}
+
+// Members returns the cluster as this node knows it; empty where it is in none.
+func (n *Node) Members() ([]Member, error) {
+	f := n.raft.Load().GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	leader, _ := n.Leader()
+	var all []Member
+	for _, s := range f.Configuration().Servers {
+		all = append(all, Member{
+			ID: string(s.ID), Addr: string(s.Address),
+			Voter: s.Suffrage == raft.Voter, Leader: string(s.ID) == leader,
+		})
+	}
+	return all, nil
+}
+
+func (n *Node) member(id string) (m Member, ok bool, err error) {
+	all, err := n.Members()
+	if err != nil {
+		return m, false, err
+	}
+	for _, m := range all {
+		if m.ID == id {
+			return m, true, nil
+		}
+	}
+	return m, false, nil
+}
+
+// AddNonvoter adds a node that receives the log and has no vote, or moves it to
+// a new address. A voter keeps its vote. Doing it twice is doing it once.
+func (n *Node) AddNonvoter(ctx context.Context, id, addr string) error {
+	return n.add(ctx, id, addr, false)
+}
+
+// AddVoter gives a node its vote, adding it or moving it to a new address when
+// need be. Doing it twice is doing it once.
+func (n *Node) AddVoter(ctx context.Context, id, addr string) error {
+	return n.add(ctx, id, addr, true)
+}
+
+func (n *Node) add(ctx context.Context, id, addr string, voter bool) error {
+	all, err := n.Members()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if m.Addr == addr && m.ID != id {
+			return fmt.Errorf("%w: %s is the address of node %s; remove that one first, or give %s another --raft-addr", ErrMember, addr, m.ID, id)
+		}
+		if m.ID == id && m.Addr == addr && m.Voter == (m.Voter || voter) && n.leading.Load() {
+			return nil
+		}
+	}
+	err = n.await(ctx, func(r *raft.Raft) raft.Future {
+		if voter {
+			return r.AddVoter(raft.ServerID(id), raft.ServerAddress(addr), 0, enqueueLimit)
+		}
+		return r.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), 0, enqueueLimit)
+	})
+	if err != nil {
+		return fmt.Errorf("add node %s: %w", id, err)
+	}
+	return nil
+}
+
+// Remove takes a node out of the cluster; one that is not in it is success. The
+// last voter cannot be removed. Whether a quorum of the rest is alive is for
+// the caller to know.
+func (n *Node) Remove(ctx context.Context, id string) error {
+	all, err := n.Members()
+	if err != nil {
+		return err
+	}
+	found, others := false, 0
+	for _, m := range all {
+		if m.ID == id {
+			found = true
+		} else if m.Voter {
+			others++
+		}
+	}
+	switch {
+	case !n.leading.Load():
+		return fmt.Errorf("remove node %s: %w", id, ErrNotLeader)
+	case !found:
+		return nil
+	case others == 0:
+		return fmt.Errorf("%w: %s is the last voter; a cluster without one can decide nothing", ErrMember, id)
+	}
+	err = n.await(ctx, func(r *raft.Raft) raft.Future {
+		return r.RemoveServer(raft.ServerID(id), 0, enqueueLimit)
+	})
+	if err != nil {
+		return fmt.Errorf("remove node %s: %w", id, err)
+	}
+	return nil
+}
+
+// Transfer hands leadership to a voter, or to the one whose log is newest when
+// to is "". It returns when this node leads no more.
+func (n *Node) Transfer(ctx context.Context, to string) error {
+	if !n.leading.Load() {
+		return fmt.Errorf("transfer leadership: %w", ErrNotLeader)
+	}
+	var addr string
+	if to != "" {
+		m, ok, err := n.member(to)
+		if err != nil {
+			return err
+		}
+		if !ok || !m.Voter || to == n.cfg.ID {
+			return fmt.Errorf("%w: leadership cannot go to %q; name another voter (orchctl nodes lists them)", ErrMember, to)
+		}
+		addr = m.Addr
+	}
+	err := n.await(ctx, func(r *raft.Raft) raft.Future {
+		if to == "" {
+			return r.LeadershipTransfer()
+		}
+		return r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(addr))
+	})
+	if err != nil {
+		return fmt.Errorf("transfer leadership: %w", err)
+	}
+	return nil
+}
+
+// CaughtUp reports, on the leader, whether a node that has applied so much may
+// be given a vote.
+func (n *Node) CaughtUp(applied uint64) bool {
+	return n.leading.Load() && applied+caughtUpLag >= n.raft.Load().CommitIndex()
+}

@@ -1,0 +1,173 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// transport is Raft's network transport without its fast path for heartbeats.
+// On that path a heartbeat changes term and state beside the main loop, and a
+// leader that was paused or cut off under load can end with another log than
+// its peers (hashicorp/raft#695). Without it a heartbeat waits its turn behind
+// writes to disk, so the time-outs of a profile exceed the slowest write.
+type transport struct{ *raft.NetworkTransport }
+
+// SetHeartbeatHandler does nothing, on purpose.
+func (transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// Close does nothing: Raft calls it when it shuts down, and the transport
+// outlives a Raft that is started anew. Node.Close closes the real one.
+func (transport) Close() error { return nil }
+
+// maxInbound bounds connections from peers: each has one for heartbeats and one
+// for entries, and leaves some behind when it reconnects.
+const maxInbound = 256
+
+// poolSize is how many idle connections are kept to each peer.
+const poolSize = 3
+
+var errGateClosed = errors.New("this node is fenced or closing: its Raft connections are shut")
+
+// gate is a stream layer that can be shut: every connection is cut, and none is
+// made or taken until all who hold it have released it.
+type gate struct {
+	raft.StreamLayer
+
+	mu      sync.Mutex
+	held    int
+	conns   map[*gatedConn]struct{}
+	inbound int
+}
+
+func newGate(l raft.StreamLayer) *gate {
+	return &gate{StreamLayer: l, conns: map[*gatedConn]struct{}{}}
+}
+
+// Accept waits for the next connection that may pass.
+func (g *gate) Accept() (net.Conn, error) {
+	for {
+		c, err := g.StreamLayer.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if gc, ok := g.admit(c, true); ok {
+			return gc, nil
+		}
+		c.Close()
+	}
+}
+
+// Dial makes a connection, unless the gate is shut.
+func (g *gate) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if g.shut() {
+		return nil, errGateClosed
+	}
+	c, err := g.StreamLayer.Dial(addr, timeout)
+	if err != nil {
+		return nil, err
+	}
+	gc, ok := g.admit(c, false)
+	if !ok {
+		c.Close()
+		return nil, errGateClosed
+	}
+	return gc, nil
+}
+
+func (g *gate) shut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.held > 0
+}
+
+func (g *gate) admit(c net.Conn, inbound bool) (*gatedConn, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held > 0 || (inbound && g.inbound >= maxInbound) {
+		return nil, false
+	}
+	gc := &gatedConn{Conn: c, gate: g, inbound: inbound}
+	g.conns[gc] = struct{}{}
+	if inbound {
+		g.inbound++
+	}
+	return gc, true
+}
+
+func (g *gate) forget(c *gatedConn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.conns[c]; !ok {
+		return
+	}
+	delete(g.conns, c)
+	if c.inbound {
+		g.inbound--
+	}
+}
+
+// hold shuts the gate and cuts what is open.
+func (g *gate) hold() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held++
+	for c := range g.conns {
+		c.Conn.Close()
+	}
+}
+
+// release opens the gate when the last one who held it lets go.
+func (g *gate) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held--
+}
+
+// Close ends the listener and every connection.
+func (g *gate) Close() error {
+	g.hold()
+	return g.StreamLayer.Close()
+}
+
+type gatedConn struct {
+	net.Conn
+	gate    *gate
+	inbound bool
+}
+
+func (c *gatedConn) Close() error {
+	c.gate.forget(c)
+	return c.Conn.Close()
+}
+
+// plainTCP carries Raft in the clear. Raft decodes what anyone sends, so it is
+// for loopback, or for a closed network whose owner has said so.
+type plainTCP struct{ net.Listener }
+
+func listenPlain(addr string, insecure bool) (raft.StreamLayer, error) {
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("raft address %q: %w; write it as IP:PORT", addr, err)
+	}
+	if a.IP == nil || a.IP.IsUnspecified() {
+		return nil, fmt.Errorf("raft address %q: peers cannot dial it; name one IP address of this machine", addr)
+	}
+	if !a.IP.IsLoopback() && !insecure {
+		return nil, fmt.Errorf("raft address %q: peers are not authenticated without TLS; use a loopback address, or accept the risk on a closed network", addr)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for raft: %w; stop what uses the address, or choose another", err)
+	}
+	return plainTCP{l}, nil
+}
+
+// Dial implements raft.StreamLayer.
+func (plainTCP) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", string(addr), timeout)
+}
