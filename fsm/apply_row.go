@@ -112,6 +112,9 @@ func (c BackOff) apply(d *draft) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Status {
+		d.status(r, false)
+	}
 	r.RetryAt, r.Failures, r.Reason = c.RetryAt, c.Failures, clip(c.Reason)
 	d.event("back-off", r.Service, r.Number, r.Node, c.Reason)
 	return nil, nil
