@@ -1,0 +1,220 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"orch/fsm"
+)
+
+// Client speaks to one node.
+type Client struct {
+	http *http.Client
+	base string
+	name string // for people
+}
+
+// NewClient returns a client of the node at addr: host:port, or the path of its unix
+// socket. transport may be nil.
+func NewClient(addr string, transport *http.Transport) *Client {
+	if strings.Contains(addr, "/") {
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", addr)
+		}
+		return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Second}}, "http://orchd", addr}
+	}
+	if transport == nil {
+		transport = &http.Transport{IdleConnTimeout: time.Second}
+	}
+	return &Client{&http.Client{Transport: transport}, "http://" + addr, addr}
+}
+
+// Close lets idle connections go.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// maxAnswer bounds an answer that is not a stream, in bytes: 500 rows are 200 KiB.
+const maxAnswer = 16 << 20
+
+func (c *Client) open(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", c.name, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w: is orchd running there?", c.name, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		return nil, failure(resp.StatusCode, b)
+	}
+	return resp.Body, nil
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("ask %s: %w", c.name, err)
+		}
+	}
+	return c.raw(ctx, method, path, body, out)
+}
+
+func (c *Client) raw(ctx context.Context, method, path string, body []byte, out any) error {
+	r, err := c.open(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("answer of %s: %w", c.name, err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("answer of %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// Healthy returns nil where an orchd answers.
+func (c *Client) Healthy(ctx context.Context) error {
+	return c.call(ctx, http.MethodGet, "/-/healthy", nil, nil)
+}
+
+// PS returns the container table.
+func (c *Client) PS(ctx context.Context) (rows []Row, err error) {
+	return rows, c.call(ctx, http.MethodGet, "/v1/ps", nil, &rows)
+}
+
+// Nodes returns the nodes.
+func (c *Client) Nodes(ctx context.Context) (nodes []NodeInfo, err error) {
+	return nodes, c.call(ctx, http.MethodGet, "/v1/nodes", nil, &nodes)
+}
+
+// Status returns the state of the cluster.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// Apply adds a service or changes it.
+func (c *Client) Apply(ctx context.Context, s fsm.Spec) error {
+	return c.call(ctx, http.MethodPost, "/v1/services", s, nil)
+}
+
+// Delete removes a service.
+func (c *Client) Delete(ctx context.Context, service string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/services/"+url.PathEscape(service), nil, nil)
+}
+
+// Scale fixes the number of containers; 0 gives it back to the rule.
+func (c *Client) Scale(ctx context.Context, service string, count int) error {
+	return c.call(ctx, http.MethodPost, "/v1/services/"+url.PathEscape(service)+"/scale", map[string]int{"count": count}, nil)
+}
+
+// Init makes a cluster of this one node.
+func (c *Client) Init(ctx context.Context) (a Admission, err error) {
+	return a, c.call(ctx, http.MethodPost, "/v1/init", nil, &a)
+}
+
+// Join has the node join the cluster of the node at addr.
+func (c *Client) Join(ctx context.Context, addr string) (a Admission, err error) {
+	return a, c.call(ctx, http.MethodPost, "/v1/join", map[string]string{"addr": addr}, &a)
+}
+
+// Leave has the node hand over its containers and leave.
+func (c *Client) Leave(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/leave", nil, nil)
+}
+
+// Transfer moves leadership to a node, or to the most advanced where to is empty.
+func (c *Client) Transfer(ctx context.Context, to string) error {
+	return c.call(ctx, http.MethodPost, "/v1/transfer", map[string]string{"to": to}, nil)
+}
+
+// Events copies events, a line of JSON each, to w.
+func (c *Client) Events(ctx context.Context, follow bool, since uint64, w io.Writer) error {
+	path := "/v1/events?since=" + strconv.FormatUint(since, 10)
+	if follow {
+		path += "&follow=1"
+	}
+	return c.stream(ctx, path, w)
+}
+
+// Logs copies the output of containers to w.
+func (c *Client) Logs(ctx context.Context, q LogQuery, w io.Writer) error {
+	v := url.Values{"service": {q.Service}, "number": {strconv.Itoa(q.Number)}, "tail": {strconv.Itoa(q.Tail)}}
+	if q.Follow {
+		v.Set("follow", "1")
+	}
+	if q.Local {
+		v.Set("local", "1")
+	}
+	return c.stream(ctx, "/v1/logs?"+v.Encode(), w)
+}
+
+func (c *Client) stream(ctx context.Context, path string, w io.Writer) error {
+	r, err := c.open(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := io.Copy(w, r); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("answer of %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// Propose has the leader at this client's address commit a command.
+func (c *Client) Propose(ctx context.Context, cmd fsm.Command) (any, error) {
+	data, err := fsm.Encode(0, cmd) // the leader stamps it
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		Turn uint64 `json:"turn"`
+	}
+	if err := c.raw(ctx, http.MethodPost, "/v1/propose", data, &out); err != nil {
+		return nil, err
+	}
+	return out.Turn, nil
+}
+
+// Admit asks the cluster to take a node in.
+func (c *Client) Admit(ctx context.Context, n fsm.Node) (a Admission, err error) {
+	return a, c.call(ctx, http.MethodPost, "/v1/admit", n, &a)
+}
+
+// Report asks a node for its own state.
+func (c *Client) Report(ctx context.Context) (r Report, err error) {
+	return r, c.call(ctx, http.MethodGet, "/v1/node/report", nil, &r)
+}
+
+// Probe asks a node to probe a row of its own.
+func (c *Client) Probe(ctx context.Context, r RowRef) (healthy bool, reason string, err error) {
+	var v struct {
+		Healthy bool   `json:"healthy"`
+		Reason  string `json:"reason"`
+	}
+	err = c.call(ctx, http.MethodPost, "/v1/node/probe", r, &v)
+	return v.Healthy, v.Reason, err
+}
+
+// Suspect has the leader probe a row at once.
+func (c *Client) Suspect(ctx context.Context, r RowRef) error {
+	return c.call(ctx, http.MethodPost, "/v1/suspect", r, nil)
+}
