@@ -86,6 +86,7 @@ type Node struct {
 	closeErr  error
 	stopWatch context.CancelFunc
 	watched   chan struct{}
+	ended     chan struct{} // closed when nothing of the node runs any more
 }
 
 // Open verifies the folder, restores the state and starts. It refuses a damaged
@@ -103,7 +104,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("node", cfg.ID), machine: &machine{Machine: m},
-		pace: &pace{}, leadership: make(chan bool, 1), watched: make(chan struct{}),
+		pace: &pace{}, leadership: make(chan bool, 1), watched: make(chan struct{}), ended: make(chan struct{}),
 	}
 	n.inflight.init()
 	n.hclog = newHCLogger(n.log)
@@ -268,6 +269,7 @@ func (n *Node) close(ctx context.Context) error {
 	n.stopWatch()
 	done := make(chan error, 1)
 	go func() {
+		defer close(n.ended)
 		<-n.watched
 		err := n.raft.Load().Shutdown().Error()
 		err = errors.Join(err, n.trans.NetworkTransport.Close())
