@@ -1,178 +1,278 @@
-// Package worker makes the containers of one node match the rows that the leader
-// put on it, and reports what it sees. The row is the order: nobody calls it.
+// Package worker makes the containers of this node match the rows of this node.
+// The row is the order: there is no call from the leader that starts or stops
+// anything. It owns every container that bears this cluster's and this node's
+// labels, and reports what it sees of them through Observe commands.
 //
-// It promises that a container of a row's current generation is started at most
-// once, that one which runs is adopted rather than started again, and that
-// nothing is reported as stopped because the engine could not be asked. It never
-// decides what runs where, and never restarts what has ended: that is a new
-// generation, and the leader's.
+// It promises: at most one operation at a time for each row, so that a slow one
+// delays no other; a generation that has ended is never started again; while the
+// engine cannot be asked, nothing is reported as stopped; containers outlive the
+// daemon and are adopted by their labels; what no row stands for is stopped, at
+// the start before Ready. A full pass each interval is the truth, events and
+// changes of the table only wake it early.
+//
+// It never chooses a node, a port or a number, never relaunches, never probes,
+// and never touches a container without both labels, other than a stale one of
+// this cluster that holds a name this node's row needs.
 package worker
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"orch/fsm"
 )
 
-// Spec is one container to be run, as the engine wants it.
-type Spec struct {
-	Name          string
-	Image         string
-	Labels        map[string]string
-	Env           []string
-	Command       []string
-	HostIP        string
-	HostPort      int
-	ContainerPort int
-	MemoryBytes   int64
-	NanoCPUs      int64
-	PidsLimit     int64
-	Mounts        []Mount
-	User          string
-	LogMaxSize    string
-	LogMaxFiles   int
-}
-
-// Mount is a folder of the machine in the container.
-type Mount struct{ Source, Target string }
-
-// Container is one container as the engine sees it.
-type Container struct {
-	ID       string
-	Name     string
-	Labels   map[string]string
-	State    string
-	ExitCode int
-	Addr     string
-	Reason   string
-}
-
-// Engine runs containers.
-type Engine interface {
-	Run(ctx context.Context, s Spec) (Container, error)
-	List(ctx context.Context, labels map[string]string) ([]Container, error)
-	Kill(ctx context.Context, id string) error
-	Stop(ctx context.Context, id string, grace time.Duration) error
-	Logs(ctx context.Context, id string, follow bool, tail int, w io.Writer) error
-	// Events pokes after anything happened to a container with those labels, and
-	// is closed when ctx ends.
-	Events(ctx context.Context, labels map[string]string) <-chan struct{}
-}
-
-// Cause is why an engine could not run a container.
-type Cause int
-
-// The causes that the worker tells apart.
+// Defaults and limits of the worker's loop.
 const (
-	Other Cause = iota
-	PortTaken
-	NoImage
-	NameTaken
-	Unavailable
+	// DefaultInterval is the time between full passes: what a lost event costs.
+	DefaultInterval = 2 * time.Second
+	// DefaultStopOrphansAfter is how long a container without a row is left alone:
+	// its last requests end in that time.
+	DefaultStopOrphansAfter = 10 * time.Second
+	// passGap is the least time between two passes, so that a storm of events
+	// costs at most a hundred listings a second.
+	passGap = 10 * time.Millisecond
+	// enterInterval is the wait between looks for a cluster at the start.
+	enterInterval = 100 * time.Millisecond
+	// retryFirst and retryMost bound the back-off after an engine or a leader that
+	// did not answer: half of an election first, an interval at most.
+	retryFirst = 150 * time.Millisecond
+	retryMost  = 2 * time.Second
 )
 
-// Proposer commits a command, wherever the leader is.
-type Proposer interface {
-	Propose(ctx context.Context, c fsm.Command) (any, error)
+// Config is what a worker is told at its start.
+type Config struct {
+	Node      string // ID of this node, as in the rows
+	HostIP    string // address that containers are published on
+	VolumeDir string // absolute; a service's volume is a folder below it
+	// ClusterID is empty until this node is in a cluster.
+	ClusterID func() string
+	// CaughtUp returns once the view holds all that was committed when it was
+	// called. The worker touches nothing before.
+	CaughtUp func(context.Context) error
+	// Classify says what an error of the engine means.
+	Classify func(error) Cause
+
+	StopOrphansAfter time.Duration // 0: DefaultStopOrphansAfter
+	Interval         time.Duration // 0: DefaultInterval
+	Logger           *slog.Logger
+	Registry         prometheus.Registerer // nil: no metrics
 }
 
-// Views is the replicated table.
+// Views gives the newest table and a poke when it has changed.
 type Views interface {
 	View() *fsm.State
 	Subscribe() (<-chan struct{}, func())
 }
 
-// Config of a worker.
-type Config struct {
-	Node      string
-	HostIP    string
-	ClusterID string
-	VolumeDir string
-	// CaughtUp returns once this node's table holds all that was committed when
-	// it was asked; before that nothing is started or stopped.
-	CaughtUp func(context.Context) error
-	// Classify tells why an engine refused.
-	Classify func(error) Cause
-	// Interval is the time between full passes; events only hasten them.
-	Interval time.Duration
-	// OrphanGrace is how long a container that nobody asked for may go on.
-	OrphanGrace time.Duration
-	Logger      *slog.Logger
+// Proposer commits a command, through the leader where this node does not lead.
+type Proposer interface {
+	Propose(ctx context.Context, c fsm.Command) (any, error)
 }
 
-// Limits of the worker.
-const (
-	// maxOperations at once: starting a container costs an engine about 0.2 s of
-	// one core.
-	maxOperations = 8
-	// operationTimeout bounds one start or kill; a hung engine must not hold a
-	// slot for ever.
-	operationTimeout = 30 * time.Second
-	// proposeTimeout bounds one report: the next pass reports again.
-	proposeTimeout = 3 * time.Second
-)
-
-// Worker of one node.
+// Worker reconciles this node's containers with its rows.
 type Worker struct {
-	cfg    Config
-	views  Views
-	prop   Proposer
-	engine Engine
+	cfg     Config
+	views   Views
+	propose Proposer
+	engine  Engine
+	log     *slog.Logger
+	metrics *metrics
 
-	slots      chan struct{}
-	kick       chan struct{}
-	reconciled chan struct{}
+	kick       chan struct{} // 1-buffered
+	reconciled chan struct{} // closed once this process has reconciled
+	ops        sync.WaitGroup
+	trouble    impairment
 
-	mu       sync.Mutex
-	busy     map[key]bool      // rows and containers with an operation under way
-	ended    map[key]uint64    // generation of a row that was reported stopped
-	orphans  map[string]time.Time // container ID → first seen as an orphan
-	impaired string
-	since    time.Time
+	mu      sync.Mutex
+	memos   map[key]*memo
+	running int // operations under way
+	starts  int // of these, starts
 }
 
-// key of an operation: a row, or a container that belongs to none.
-type key struct {
-	service string
-	number  int
-	id      string
-}
-
-// New returns a worker; Run starts it.
-func New(cfg Config, views Views, prop Proposer, engine Engine) *Worker {
-	return &Worker{
-		cfg: cfg, views: views, prop: prop, engine: engine,
-		slots: make(chan struct{}, maxOperations), kick: make(chan struct{}, 1), reconciled: make(chan struct{}),
-		busy: map[key]bool{}, ended: map[key]uint64{}, orphans: map[string]time.Time{},
+// New returns a worker that does nothing until Run.
+func New(cfg Config, views Views, propose Proposer, engine Engine) *Worker {
+	if cfg.Interval <= 0 {
+		cfg.Interval = DefaultInterval
 	}
+	if cfg.StopOrphansAfter <= 0 {
+		cfg.StopOrphansAfter = DefaultStopOrphansAfter
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	w := &Worker{
+		cfg: cfg, views: views, propose: propose, engine: engine,
+		log:  cfg.Logger.With("node", cfg.Node),
+		kick: make(chan struct{}, 1), reconciled: make(chan struct{}),
+		memos: map[key]*memo{},
+	}
+	w.metrics = newMetrics(w)
+	return w
 }
 
-// Reconciled is closed after the first whole pass: what was there is adopted and
-// what should not be is stopped.
-func (w *Worker) Reconciled() <-chan struct{} { return w.reconciled }
-
-// Impaired says why the engine can not be used and since when; empty is well.
-func (w *Worker) Impaired() (string, time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.impaired, w.since
-}
-
-// Logs copies the output of this node's container of a row to out.
-func (w *Worker) Logs(ctx context.Context, service string, number int, follow bool, tail int, out io.Writer) error {
-	list, err := w.engine.List(ctx, w.labels())
-	if err != nil {
+// Run reconciles until ctx ends, and returns nil when all it started has ended.
+// The containers go on running. It may be called once.
+func (w *Worker) Run(ctx context.Context) error {
+	if err := w.metrics.register(w.cfg.Registry); err != nil {
 		return err
 	}
-	row, _ := w.views.View().Container(service, number)
-	for _, c := range list {
-		if c.Name == w.name(row) {
-			return w.engine.Logs(ctx, c.ID, follow, tail, out)
+	defer w.metrics.unregister(w.cfg.Registry)
+	ctx, cancel := context.WithCancel(ctx)
+	pokes, unsubscribe := w.views.Subscribe()
+	defer unsubscribe()
+	if !w.enter(ctx) {
+		cancel()
+		return nil
+	}
+	w.ops.Go(func() { w.watch(ctx) })
+	w.loop(ctx, pokes)
+	cancel()
+	w.ops.Wait()
+	return nil
+}
+
+// Ready says whether this process has adopted what was there and stopped what no
+// row stands for.
+func (w *Worker) Ready() bool {
+	select {
+	case <-w.reconciled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Reconciled is closed when Ready turns true.
+func (w *Worker) Reconciled() <-chan struct{} { return w.reconciled }
+
+// enter waits until this node is in a cluster and knows its newest table. It
+// returns false when ctx ended first.
+func (w *Worker) enter(ctx context.Context) bool {
+	for w.cfg.ClusterID() == "" {
+		if !pause(ctx, enterInterval) {
+			return false
 		}
 	}
-	return fsm.ErrNoSuchRow
+	for n := 1; ; n++ {
+		err := w.cfg.CaughtUp(ctx)
+		if err == nil {
+			return true
+		}
+		if n == 1 && ctx.Err() == nil {
+			w.log.Warn("containers are left as they are until the newest table is known", "reason", err)
+		}
+		if !pause(ctx, backoff(n)) {
+			return false
+		}
+	}
+}
+
+func (w *Worker) loop(ctx context.Context, pokes <-chan struct{}) {
+	failures := 0
+	var last time.Time
+	for ctx.Err() == nil {
+		if gap := passGap - time.Since(last); gap > 0 {
+			pause(ctx, gap)
+		}
+		wait, err := w.pass(ctx)
+		w.trouble.note(ctx, w.log, err)
+		if err != nil {
+			failures++
+			pause(ctx, backoff(failures))
+			continue
+		}
+		failures, last = 0, time.Now()
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-pokes:
+		case <-w.kick:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// watch turns the engine's events into kicks. A stream that has ended is opened
+// again, and what it may have lost is looked for.
+func (w *Worker) watch(ctx context.Context) {
+	for n := 1; ctx.Err() == nil; n++ {
+		for range w.engine.Events(ctx, w.labels()) {
+			n = 1
+			w.wake()
+		}
+		pause(ctx, backoff(n))
+		w.wake()
+	}
+}
+
+func (w *Worker) wake() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+// backoff is the wait after the n-th failure in a row, from 1, with jitter.
+func backoff(n int) time.Duration {
+	d := min(retryFirst<<min(n-1, 8), retryMost)
+	return d/2 + rand.N(d/2+1)
+}
+
+// pause waits for d and says whether ctx still lives.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// impairment is why the engine cannot be asked, and since when.
+type impairment struct {
+	mu     sync.Mutex
+	reason string
+	since  time.Time
+}
+
+// note logs the change only.
+func (i *impairment) note(ctx context.Context, log *slog.Logger, err error) {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case err != nil && i.reason == "":
+		i.since = time.Now()
+		log.Error("the container engine does not answer: containers are left as they are; start it, or look at its log", "reason", err)
+	case err == nil && i.reason != "":
+		log.Info("the container engine answers again", "after", time.Since(i.since).Round(time.Millisecond))
+	}
+	i.reason = ""
+	if err != nil {
+		i.reason = fmt.Sprint(err)
+	}
+}
+
+// Impaired returns why this node cannot look after its containers and since
+// when; an empty reason is none.
+func (w *Worker) Impaired() (reason string, since time.Time) {
+	w.trouble.mu.Lock()
+	defer w.trouble.mu.Unlock()
+	if w.trouble.reason == "" {
+		return "", time.Time{}
+	}
+	return w.trouble.reason, w.trouble.since
 }
