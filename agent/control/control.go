@@ -36,6 +36,7 @@ type Views interface {
 type Member struct {
 	ID     string
 	Status string // alive, suspect, dead or left
+	Since  time.Time
 }
 
 // Members is who is there, by gossip: a hint, never proof.

@@ -162,7 +162,7 @@ func (c *Control) nodes(ctx context.Context) error {
 	for {
 		v := c.views.View()
 		members := c.members.Members()
-		c.do(ctx, planNodes(v, members, c.unreachable(ctx, v, members)))
+		c.do(ctx, planNodes(v, members, c.unreachable(ctx, v, members), time.Now()))
 		if err := c.voting(ctx, v); err != nil && ctx.Err() == nil {
 			c.cfg.Logger.Debug("configuration not changed", "reason", err)
 		}
@@ -194,9 +194,13 @@ func (c *Control) unreachable(ctx context.Context, v *fsm.State, members []Membe
 	return out
 }
 
+// suspectFor is how long gossip must doubt a node before it is written down: one late
+// answer is no news.
+const suspectFor = time.Second
+
 // planNodes writes down who is alive. Dead needs two witnesses: gossip, and a
 // probe that failed too.
-func planNodes(v *fsm.State, members []Member, unreachable map[string]bool) []Action {
+func planNodes(v *fsm.State, members []Member, unreachable map[string]bool, now time.Time) []Action {
 	var plan []Action
 	for _, m := range members {
 		n, ok := v.Node(m.ID)
@@ -207,7 +211,7 @@ func planNodes(v *fsm.State, members []Member, unreachable map[string]bool) []Ac
 		switch {
 		case m.Status == "alive" && n.Status != fsm.NodeDraining:
 			next = fsm.NodeAlive
-		case m.Status == "suspect" && n.Status == fsm.NodeAlive:
+		case m.Status == "suspect" && n.Status == fsm.NodeAlive && now.Sub(m.Since) >= suspectFor:
 			next = fsm.NodeSuspect
 		case m.Status == "dead" && unreachable[m.ID]:
 			next = fsm.NodeDead

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"orch/fsm"
 )
 
 // prober asks health APIs. Connections are kept: a poll a second must not cost a
@@ -63,4 +65,14 @@ func brief(err error) string {
 		err = next
 	}
 	return err.Error()
+}
+
+// Probe asks the health API of a row of this node, for a leader's second opinion.
+func (c *Control) Probe(ctx context.Context, row fsm.Container) error {
+	view := c.views.View()
+	sv, ok := view.Service(row.Service)
+	if !ok {
+		return fsm.ErrNoSuchService
+	}
+	return c.prober.Probe(ctx, c.cfg.DialAddr(view, row), sv.Spec.Health.Path, time.Duration(sv.Spec.Health.Timeout))
 }

@@ -1,0 +1,344 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"orch/agent/api"
+	"orch/agent/consensus"
+	"orch/agent/control"
+	"orch/agent/membership"
+	"orch/agent/worker"
+	"orch/fsm"
+	"orch/proxy"
+)
+
+// Limits of a node's start and stop.
+const (
+	// probeInterval is how often the leader asks each container's health API.
+	probeInterval = time.Second
+	// handOver bounds the transfer of leadership at the end of a leader.
+	handOver = 2 * time.Second
+	// drainTimeout is what requests in flight get at the end of a node, of the 10 s
+	// that a service manager waits.
+	drainTimeout = 6 * time.Second
+	// serveAnyway is how long a node that has a last view waits for its cluster
+	// before it serves from that: serving depends on no quorum.
+	serveAnyway = 3 * time.Second
+)
+
+// Run is one life of a node: it returns when everything it started has ended, nil
+// after a SIGTERM or when the node has left its cluster.
+func Run(ctx context.Context, cfg Config) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	n := &Node{cfg: cfg, log: cfg.Logger, store: fsm.NewStore(), clock: newClock(time.Now()), joined: make(chan struct{})}
+	if n.folder, err = openFolder(cfg.DataDir); err != nil {
+		return err
+	}
+	defer n.folder.Close()
+	if err := n.load(); err != nil {
+		return err
+	}
+	eng, err := newEngine(cfg)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	ctx, n.leaving = context.WithCancelCause(ctx)
+	defer n.leaving(nil)
+	if err := n.open(); err != nil {
+		return err
+	}
+	n.wire(eng)
+	listeners, err := n.listen()
+	if err != nil {
+		return errors.Join(err, n.raft.Close(context.Background()))
+	}
+	n.log.Info("orchd runs", "version", cfg.Version, "api", cfg.APIAddr, "proxy", cfg.ProxyAddr, "engine", eng.Name(), "cluster", n.clusterID())
+	err = n.serve(ctx, listeners)
+	if left := context.Cause(ctx); errors.Is(left, errLeft) {
+		n.log.Info("left the cluster", "cluster", n.member.ClusterID)
+		err = errors.Join(err, n.folder.setAside(n.member.ClusterID))
+	}
+	return err
+}
+
+// load reads what outlived the last run; a folder of another node is refused before
+// anything in it is touched.
+func (n *Node) load() error {
+	id, ok, err := n.folder.identity(n.cfg.NodeID)
+	if err != nil {
+		return err
+	}
+	if ok {
+		n.member = id
+		close(n.joined)
+	}
+	if n.last, err = n.folder.loadView(); err != nil {
+		// Only a copy: the log has it all. Without a quorum this node can not serve
+		// before it has one again.
+		n.log.Warn("last view not readable; it is made anew", "reason", err)
+		n.last = nil
+	}
+	return nil
+}
+
+// open opens the log.
+func (n *Node) open() error {
+	timings, err := consensus.Profile(n.cfg.Profile)
+	if err != nil {
+		return err
+	}
+	m := &machine{Store: n.store, clock: n.clock}
+	n.raft, err = consensus.Open(consensus.Config{
+		ID: n.cfg.NodeID, Addr: n.cfg.RaftAddr, Dir: n.cfg.DataDir, Timings: timings, Insecure: n.cfg.InsecureListen,
+		Logger: n.log, Registry: n.cfg.Registry,
+	}, m)
+	if err != nil {
+		return err
+	}
+	m.replayed.Store(n.raft.Status().Term)
+	return nil
+}
+
+// wire makes the rooms and gives each what it needs of the others.
+func (n *Node) wire(eng containerEngine) {
+	n.peers = newPeers(n)
+	n.suspects = newSuspects(n)
+	n.proxy = proxy.New(proxy.Config{Node: n.cfg.NodeID, Logger: n.log, Registry: n.cfg.Registry, DrainTimeout: drainTimeout},
+		newTurns(n.cfg.NodeID, time.Now(), n.Propose, n.view), n.suspects)
+	n.control = control.New(control.Config{
+		Node: n.cfg.NodeID, Interval: probeInterval, Now: n.clock.now, Jitter: rand.Float64, Logger: n.log,
+		DialAddr: func(v *fsm.State, row fsm.Container) string {
+			addr, _ := dialAddr(v, row, n.cfg.NodeID)
+			return addr
+		},
+	}, n.store, leaderOnly{n}, lateGossip{n}, n.peers, voters{n.raft})
+	n.worker = worker.New(worker.Config{
+		Node: n.cfg.NodeID, HostIP: n.cfg.Addr, ClusterID: n.clusterID, VolumeDir: n.cfg.VolumeDir,
+		CaughtUp: n.caughtUp, Classify: classify, Logger: n.log, Registry: n.cfg.Registry,
+	}, n.store, n, workerEngine{eng})
+}
+
+// leaderOnly proposes for control, which must not act through another leader.
+type leaderOnly struct{ *Node }
+
+func (l leaderOnly) Propose(ctx context.Context, c fsm.Command) (any, error) {
+	return l.ProposeHere(ctx, c)
+}
+
+// listeners of a node; the proxy's is opened when there is something to serve.
+type listeners struct{ api, socket, metrics net.Listener }
+
+func (n *Node) listen() (l listeners, err error) {
+	closeAll := func() {
+		for _, x := range []net.Listener{l.api, l.socket, l.metrics} {
+			if x != nil {
+				x.Close()
+			}
+		}
+	}
+	open := func(flag, addr string, into *net.Listener) {
+		if err != nil {
+			return
+		}
+		if *into, err = net.Listen("tcp", addr); err != nil {
+			err = fmt.Errorf("--%s: %w; stop what uses it, or choose another address", flag, err)
+		}
+	}
+	open("api-addr", n.cfg.APIAddr, &l.api)
+	open("metrics-addr", n.cfg.MetricsAddr, &l.metrics)
+	var probe net.Listener // says now, not at the first request, that the port is not to be had
+	open("proxy-addr", n.cfg.ProxyAddr, &probe)
+	if err == nil {
+		probe.Close()
+		l.socket, err = listenSocket(n.cfg.Socket)
+	}
+	if err != nil {
+		closeAll()
+	}
+	return l, err
+}
+
+// listenSocket opens the operator's socket, which only this user can use. One that is
+// left over from a daemon that was killed is replaced; one that answers is not.
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("--socket: %w", err)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("--socket %q: another orchd answers there: stop it, or choose another path", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("--socket: %w", err)
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("--socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("--socket: %w", err)
+	}
+	return l, nil
+}
+
+// serve runs every room until ctx ends or one fails, then stops them in the order in
+// which they need each other: leadership and requests first, the log last.
+func (n *Node) serve(ctx context.Context, l listeners) error {
+	rooms, stopRooms := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRooms()
+	base, baseCtx := errgroup.WithContext(rooms) // what the others stand on
+	base.Go(func() error { return api.NewServer(n, n.log).Run(baseCtx, l.api, l.socket) })
+	base.Go(func() error { return n.serveMetrics(baseCtx, l.metrics) })
+	base.Go(func() error { return n.folder.keepView(baseCtx, n.store, n.log) })
+	base.Go(func() error { return n.fatal(baseCtx) })
+	base.Go(func() error { return n.gossips(baseCtx) })
+	base.Go(func() error { return n.suspects.run(baseCtx) })
+	base.Go(func() error { return n.pumpTable(baseCtx) })
+
+	work, workCtx := errgroup.WithContext(ctx)
+	context.AfterFunc(baseCtx, func() { n.leaving(context.Cause(baseCtx)) })
+	work.Go(func() error { return n.control.Run(workCtx, n.raft.Leadership()) })
+	work.Go(func() error { return n.worker.Run(workCtx) })
+	work.Go(func() error { return n.serveRequests(workCtx) })
+	work.Go(func() error { return n.departs(workCtx) })
+	work.Go(func() error { // a leader that ends hands over before anything of it stops
+		<-workCtx.Done()
+		n.ready.Store(false)
+		return n.handOver()
+	})
+	err := work.Wait()
+	stopRooms()
+	err = errors.Join(err, base.Wait())
+	n.peers.close()
+	end, cancel := context.WithTimeout(context.Background(), handOver)
+	defer cancel()
+	return errors.Join(err, n.raft.Close(end))
+}
+
+func (n *Node) handOver() error {
+	if id, _ := n.raft.Leader(); id != n.cfg.NodeID || len(n.store.View().Nodes) < 2 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handOver)
+	defer cancel()
+	if err := n.raft.Transfer(ctx, ""); err != nil {
+		n.log.Warn("leadership not handed over; the others will elect", "reason", err)
+		return nil
+	}
+	n.log.Info("leadership handed over")
+	return nil
+}
+
+// fatal ends the node when its store can apply nothing more: going on would be to
+// diverge.
+func (n *Node) fatal(ctx context.Context) error {
+	poke, end := n.store.Subscribe()
+	defer end()
+	for {
+		if err := n.store.Fatal(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-poke:
+		}
+	}
+}
+
+// serveRequests opens the public port once this node has reconciled: requests come to
+// a table that is true. A node that finds no cluster serves from its last view.
+func (n *Node) serveRequests(ctx context.Context) error {
+	var anyway <-chan time.Time
+	if n.last != nil {
+		anyway = time.After(serveAnyway)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.worker.Reconciled():
+	case <-anyway:
+		n.log.Warn("no leader yet: serving from the last view", "index", n.last.Changed)
+	}
+	l, err := net.Listen("tcp", n.cfg.ProxyAddr)
+	if err != nil {
+		return fmt.Errorf("--proxy-addr: %w; stop what uses it, or choose another address", err)
+	}
+	n.ready.Store(true)
+	n.log.Info("serving requests", "addr", n.cfg.ProxyAddr)
+	return n.proxy.Run(ctx, l)
+}
+
+// gossips runs membership once this node is in a cluster.
+func (n *Node) gossips(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.joined:
+	}
+	timings, err := membership.Profile(n.cfg.Profile)
+	if err != nil {
+		return err
+	}
+	at, err := netip.ParseAddrPort(n.cfg.GossipAddr)
+	if err != nil {
+		return fmt.Errorf("--gossip-addr %q: %w", n.cfg.GossipAddr, err)
+	}
+	list, err := membership.New(membership.Config{
+		ID: n.cfg.NodeID, BindAddr: at.Addr().String(), BindPort: int(at.Port()), ClusterID: n.clusterID(),
+		Insecure: n.cfg.InsecureListen, Timings: timings, Logger: n.log, Registry: n.cfg.Registry,
+		Meta: membership.Meta{API: n.cfg.APIAddr, Raft: n.cfg.RaftAddr, Proxy: n.cfg.ProxyAddr, Version: n.cfg.Version},
+	})
+	if err != nil {
+		return err
+	}
+	n.gossip.Store(list)
+	return list.Run(ctx, func() []string {
+		var addrs []string
+		for _, o := range n.known() {
+			addrs = append(addrs, o.GossipAddr)
+		}
+		return addrs
+	})
+}
+
+// known are the nodes of the table, or until there is one those of the admission.
+func (n *Node) known() []fsm.Node {
+	if v := n.view(); len(v.Nodes) > 0 {
+		return v.Nodes
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.member.Peers
+}
+
+func (n *Node) serveMetrics(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.cfg.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /", api.Dashboard(n))
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics: %w", err)
+	}
+	return nil
+}
