@@ -131,10 +131,9 @@ func TestHeartbeatOfNewTermBeforeCommand(t *testing.T) {
 	victim := c.leader()
 	from := c.others(victim)[0]
 	term := victim.raft.Load().CurrentTerm()
-	addr := []byte(from.Addr())
 	heartbeat := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(from.cfg.ID), Addr: addr},
-		Term:      term + 1, Leader: addr,
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(from.cfg.ID), Addr: []byte(from.Addr())},
+		Term:      term + 1,
 	}
 	var answer raft.AppendEntriesResponse
 	must(t, from.trans.AppendEntries(raft.ServerID(victim.cfg.ID), raft.ServerAddress(victim.Addr()), heartbeat, &answer))

@@ -85,11 +85,11 @@ type server struct {
 }
 
 type cluster struct {
-	t       *testing.T
+	t       testing.TB
 	servers []*server
 }
 
-func lan(t *testing.T) Timings {
+func lan(t testing.TB) Timings {
 	t.Helper()
 	timings, err := Profile("lan")
 	if err != nil {
@@ -102,7 +102,7 @@ func (c *cluster) config(id string) Config {
 	return Config{ID: id, Addr: "127.0.0.1:0", Dir: c.t.TempDir(), Timings: lan(c.t), Logger: logger(c.t)}
 }
 
-func logger(t *testing.T) *slog.Logger {
+func logger(t testing.TB) *slog.Logger {
 	level := slog.LevelWarn
 	if testing.Verbose() {
 		level = slog.LevelInfo
@@ -143,7 +143,7 @@ func (c *cluster) open(cfg Config) *server {
 	return s
 }
 
-func (s *server) close(t *testing.T) {
+func (s *server) close(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -160,7 +160,7 @@ func (c *cluster) reopen(s *server) {
 }
 
 // newCluster makes n voters. edit may change each node's Config.
-func newCluster(t *testing.T, n int, edit func(i int, cfg *Config)) *cluster {
+func newCluster(t testing.TB, n int, edit func(i int, cfg *Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t}
 	for i := range n {
@@ -249,14 +249,14 @@ func (c *cluster) agreeAmong(all []*server, has ...string) {
 	})
 }
 
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
 
 // until polls a condition; it fails the test when that does not come true.
-func until(t *testing.T, what string, is func() bool) {
+func until(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
 	tick := time.NewTicker(10 * time.Millisecond)

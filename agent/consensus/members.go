@@ -53,6 +53,10 @@ func (n *Node) member(id string) (m Member, ok bool, err error) {
 	return m, false, nil
 }
 
+// Changes of members are compared with the newest configuration, committed or
+// not: one that is under way counts as done. A caller that wants to be sure looks
+// again after a Barrier.
+
 // AddNonvoter adds a node that receives the log and has no vote, or moves it to
 // a new address. A voter keeps its vote. Doing it twice is doing it once.
 func (n *Node) AddNonvoter(ctx context.Context, id, addr string) error {

@@ -216,6 +216,7 @@ func (n *Node) start() error {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	n.raft.Store(r)
+	n.watching.observe(r)
 	return nil
 }
 

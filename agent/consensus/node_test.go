@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -206,4 +207,33 @@ func TestTransfer(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the chosen one leads", func() bool { return to.leading.Load() && !from.leading.Load() })
+}
+
+func TestSilentMembers(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	leader := c.leader()
+	lost := c.others(leader)[0]
+	lost.close(t)
+	until(t, "the leader knows who is silent", func() bool {
+		s := c.leader(lost).Silent()
+		return len(s) == 1 && !s[lost.cfg.ID].IsZero()
+	})
+	c.reopen(lost)
+	until(t, "it is heard again", func() bool { return len(c.leader().Silent()) == 0 })
+}
+
+// BenchmarkPropose measures three nodes on one machine with 64 proposers.
+func BenchmarkPropose(b *testing.B) {
+	c := newCluster(b, 3, nil)
+	leader := c.leader()
+	data := make([]byte, 100)
+	b.SetParallelism(64 / runtime.GOMAXPROCS(0))
+	b.ResetTimer()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			if _, _, err := leader.Propose(context.Background(), data); err != nil {
+				b.Error(err)
+			}
+		}
+	})
 }

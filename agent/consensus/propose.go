@@ -22,7 +22,8 @@ const (
 // the index, once a majority has it and this node has applied it. Only the
 // leader can. The errors that are definite are ErrNotLeader, ErrFenced,
 // ErrTooLarge, ErrBusy, ErrClosed and the Machine's own; ErrUnknown is a
-// perhaps. When ctx ends, Propose returns ErrUnknown at once.
+// perhaps. When ctx ends, Propose returns ErrUnknown at once. data is kept: it
+// must not be changed afterwards.
 func (n *Node) Propose(ctx context.Context, data []byte) (result any, index uint64, err error) {
 	if len(data) > MaxCommand {
 		return nil, 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), MaxCommand)

@@ -33,7 +33,8 @@ type Impairment struct {
 	Since  time.Time
 }
 
-// Status returns the node's state. It never blocks.
+// Status returns the node's state. It waits for nothing but a look at the size
+// of raft.db.
 func (n *Node) Status() Status {
 	r := n.raft.Load()
 	s := Status{

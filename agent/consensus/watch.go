@@ -19,6 +19,8 @@ const (
 	// transferElections is how many election time-outs a transfer of leadership
 	// may refuse commands; one time-out to send, one to wait, the rest for luck.
 	transferElections = 10
+	// cureShown is how long Status tells of a fault that has been cured.
+	cureShown = time.Hour
 	// maxTrailing bounds the log kept for others: a million commands are about
 	// 200 MiB of raft.db.
 	maxTrailing = 1 << 20
@@ -36,10 +38,13 @@ type watcher struct {
 	stopped   string // why Raft was stopped, while it does not start again
 
 	transfer refusals
+	observer *raft.Observer
+	observed chan raft.Observation
 
-	mu   sync.Mutex
-	slow *Impairment
-	cure *Impairment
+	mu     sync.Mutex
+	slow   *Impairment
+	cure   *Impairment
+	silent map[string]time.Time // peers whose heartbeats fail, since when
 }
 
 // refusals notes since when every request is refused for a transfer of
@@ -73,10 +78,11 @@ func (w *watcher) impaired() []Impairment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var all []Impairment
-	for _, i := range []*Impairment{w.slow, w.cure} {
-		if i != nil {
-			all = append(all, *i)
-		}
+	if w.slow != nil {
+		all = append(all, *w.slow)
+	}
+	if w.cure != nil && time.Since(w.cure.Since) < cureShown {
+		all = append(all, *w.cure)
 	}
 	return all
 }
@@ -95,18 +101,22 @@ func (n *Node) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			n.announce(false)
+			n.raft.Load().DeregisterObserver(w.observer)
 			if w.proving != nil {
 				<-w.proving
 			}
 			return
 		case leads := <-n.raft.Load().LeaderCh():
 			w.raftLeads, w.latched = leads, leads && n.fence.isUp()
+			w.hearAgain() // of another term, or none of ours
 			n.announce(leads && !w.latched)
 		case <-n.fence.poke:
 			if n.fence.isUp() && w.raftLeads {
 				w.latched = true
 				n.announce(false)
 			}
+		case o := <-w.observed:
+			w.heartbeat(o)
 		case err := <-w.proving:
 			w.proving = nil
 			if err == nil && w.latched && !n.fence.isUp() && n.raft.Load().State() == raft.Leader {
@@ -197,7 +207,8 @@ func (n *Node) checkTrailing(now time.Time) {
 	w.rateIndex, w.rateAt = index, now
 }
 
-// minScaledTrailing: below it a reserve was chosen to be short, by a test.
+// minScaledTrailing is the smallest reserve that is scaled: a shorter one is
+// from no profile, and was meant to be short.
 const minScaledTrailing = 1000
 
 // checkTransfer cures a leader that refuses everything because a transfer of
