@@ -141,10 +141,7 @@ func (w *Worker) attend(ctx context.Context, k key, t table, wasBusy bool) (at t
 		blocked: t.blocked(k, row), fresh: !w.Ready(), patient: w.cfg.StopOrphansAfter, now: t.now,
 	})
 	if a.verb == rest {
-		if row != nil && len(t.present[k]) > 0 && !w.Ready() && !m.adopted {
-			m.adopted = true
-			w.log.Info("container adopted", "service", k.service, "number", k.number, "generation", row.Generation, "phase", row.Observed)
-		}
+		w.noteAdopted(k, m, row, t)
 		return a.at, true
 	}
 	if t.now.Before(m.notBefore) {
@@ -166,6 +163,19 @@ func (w *Worker) nameOf(row *fsm.Container) string {
 		return ""
 	}
 	return Name(w.cfg.ClusterID(), *row)
+}
+
+// noteAdopted logs what was found alive at the start, once.
+func (w *Worker) noteAdopted(k key, m *memo, row *fsm.Container, t table) {
+	if row == nil || w.Ready() || m.adopted || m.started {
+		return
+	}
+	for _, c := range t.present[k] {
+		if c.alive() {
+			m.adopted = true
+			w.log.Info("container adopted", "service", k.service, "number", k.number, "generation", row.Generation, "phase", row.Observed)
+		}
+	}
 }
 
 // noteOrphans keeps the time since which a container has had no row, and logs
