@@ -44,7 +44,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, store: fsm.NewStore(), clock: newClock(time.Now()), joined: make(chan struct{})}
+	n := &Node{cfg: cfg, log: cfg.Logger.With("node", cfg.NodeID), store: fsm.NewStore(), clock: newClock(time.Now()), joined: make(chan struct{})}
 	if n.folder, err = openFolder(cfg.DataDir); err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (n *Node) open() error {
 	m := &machine{Store: n.store, clock: n.clock}
 	n.raft, err = consensus.Open(consensus.Config{
 		ID: n.cfg.NodeID, Addr: n.cfg.RaftAddr, Dir: n.cfg.DataDir, Timings: timings, Insecure: n.cfg.InsecureListen,
-		Logger: n.log, Registry: n.cfg.Registry,
+		Logger: n.cfg.Logger, Registry: n.cfg.Registry,
 	}, m)
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func (n *Node) wire(eng containerEngine) {
 	}, n.store, leaderOnly{n}, lateGossip{n}, n.peers, voters{n.raft})
 	n.worker = worker.New(worker.Config{
 		Node: n.cfg.NodeID, HostIP: n.cfg.Addr, ClusterID: n.clusterID, VolumeDir: n.cfg.VolumeDir,
-		CaughtUp: n.caughtUp, Classify: classify, Logger: n.log, Registry: n.cfg.Registry,
+		CaughtUp: n.caughtUp, Classify: classify, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
 	}, n.store, n, workerEngine{eng})
 }
 
@@ -304,7 +304,7 @@ func (n *Node) gossips(ctx context.Context) error {
 	}
 	list, err := membership.New(membership.Config{
 		ID: n.cfg.NodeID, BindAddr: at.Addr().String(), BindPort: int(at.Port()), ClusterID: n.clusterID(),
-		Insecure: n.cfg.InsecureListen, Timings: timings, Logger: n.log, Registry: n.cfg.Registry,
+		Insecure: n.cfg.InsecureListen, Timings: timings, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
 		Meta: membership.Meta{API: n.cfg.APIAddr, Raft: n.cfg.RaftAddr, Proxy: n.cfg.ProxyAddr, Version: n.cfg.Version},
 	})
 	if err != nil {

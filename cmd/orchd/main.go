@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			if err != nil {
 				return err
 			}
-			cfg.Logger = log.With("node", cfg.NodeID)
+			cfg.Logger = log
 			cfg.Registry = prometheus.NewRegistry()
 			cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 			return agent.Run(cmd.Context(), cfg.Complete())

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -196,23 +195,12 @@ func rowsOn(rows []lab.Row, node string) (on []lab.Row) {
 	return on
 }
 
-// containerIDs asks Docker for the running container behind each row, by the
-// address it is published on.
 func containerIDs(t *testing.T, ctx context.Context, rows []lab.Row) (ids []string) {
 	t.Helper()
 	for _, r := range rows {
-		out, err := lab.Docker(ctx, "ps", "-q", "--no-trunc", "--filter", "label=orch.service="+r.Service, "--format", "{{.ID}} {{.Ports}}")
+		id, err := lab.ContainerID(ctx, r)
 		if err != nil {
 			t.Fatal(err)
-		}
-		id := ""
-		for line := range strings.Lines(out) {
-			if strings.Contains(line, r.Addr+"->") {
-				id, _, _ = strings.Cut(line, " ")
-			}
-		}
-		if id == "" {
-			t.Fatal(errors.New("no container is published on " + r.Addr + "; docker ps says:\n" + out))
 		}
 		ids = append(ids, id)
 	}

@@ -201,6 +201,21 @@ func Docker(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// ContainerID asks Docker for the container behind a row, by the address that it is
+// published on.
+func ContainerID(ctx context.Context, r Row) (string, error) {
+	out, err := Docker(ctx, "ps", "--no-trunc", "--filter", "label=orch.service="+r.Service, "--format", "{{.ID}} {{.Ports}}")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(out) {
+		if id, ports, _ := strings.Cut(line, " "); strings.Contains(ports, r.Addr+"->") {
+			return id, nil
+		}
+	}
+	return "", fmt.Errorf("no container is published on %s; docker ps says:\n%s", r.Addr, out)
+}
+
 func drain(r io.ReadCloser) {
 	io.Copy(io.Discard, io.LimitReader(r, 1<<20))
 	r.Close()

@@ -157,15 +157,9 @@ func killed(ctx context.Context, c *lab.Cluster, i int) ([]time.Duration, error)
 		return nil, err
 	}
 	r := rows[i%len(rows)]
-	out, err := lab.Docker(ctx, "ps", "--no-trunc", "--filter", "label=orch.service=acts", "--format", "{{.ID}} {{.Ports}}")
+	id, err := lab.ContainerID(ctx, r)
 	if err != nil {
 		return nil, err
-	}
-	id := ""
-	for line := range strings.Lines(out) {
-		if strings.Contains(line, r.Addr+"->") {
-			id, _, _ = strings.Cut(line, " ")
-		}
 	}
 	began := time.Now()
 	if _, err := lab.Docker(ctx, "kill", id); err != nil {
