@@ -15,6 +15,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -40,8 +41,9 @@ type Config struct {
 	Insecure  bool   // lets plain gossip listen beyond loopback
 	Meta      Meta
 	Timings   Timings // from Profile
-	// Allow says why a node is not welcome. It is called under a lock and must
-	// return at once. nil lets in everybody with the cluster's ID and key.
+	// Allow says why a node is not welcome. It is called under memberlist's lock:
+	// it must return at once and call nothing of this List. nil lets in everybody
+	// with the cluster's ID and key.
 	Allow    func(id, addr string) error
 	Logger   *slog.Logger
 	Registry prometheus.Registerer // nil: no metrics
@@ -63,6 +65,7 @@ type List struct {
 	claimed   chan string   // 1-buffered: an address that claims our ID
 	ready     chan struct{}
 	update    chan struct{} // 1-buffered: the metadata has changed
+	claimant  string        // the newest that Run has logged
 
 	// telling is held while an update goes out: a second one would replace the
 	// first before anybody has heard it.
@@ -110,8 +113,22 @@ func New(cfg Config) (*List, error) {
 	return l, nil
 }
 
-// Members returns every node on the roll, this one included, sorted by ID.
-func (l *List) Members() []Member { return l.roll.members() }
+// Members returns every node on the roll that Allow lets in, this one included,
+// sorted by ID.
+func (l *List) Members() []Member {
+	return slices.DeleteFunc(l.roll.members(), func(m Member) bool {
+		is, _ := l.welcome(m)
+		return !is
+	})
+}
+
+// welcome asks the table; known tells whether there is one that could say.
+func (l *List) welcome(m Member) (is, known bool) {
+	if m.ID == l.cfg.ID || l.cfg.Allow == nil {
+		return true, m.ID == l.cfg.ID
+	}
+	return l.cfg.Allow(m.ID, m.Addr) == nil, true
+}
 
 // Kick has something in it after a change. One goroutine reads it.
 func (l *List) Kick() <-chan struct{} { return l.roll.kick }

@@ -260,6 +260,29 @@ func TestDuplicateIDIsRefused(t *testing.T) {
 	}
 }
 
+// With two nodes only, the one that was there first must not give way too.
+func TestDuplicateOfALoneNode(t *testing.T) {
+	c := &cluster{t: t}
+	first := c.start(c.config("a", "127.0.0.1"))
+	until(t, "the first has looked around", func() bool { return len(first.Members()) == 1 && first.Trouble() == nil })
+	second, err := New(c.config("a", "127.0.0.2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := second.Run(ctx, c.seeds); !errors.Is(err, ErrDuplicate) {
+		t.Fatalf("got %v, want ErrDuplicate", err)
+	}
+	third := c.start(c.config("b", "127.0.0.3"))
+	until(t, "the first is there", func() bool { return third.sees("a").Addr == first.Addr() })
+	select {
+	case err := <-first.done:
+		t.Fatalf("the first has ended: %v", err)
+	default:
+	}
+}
+
 // A node that comes back at another address is no duplicate of itself.
 func TestMovedNodeIsLetIn(t *testing.T) {
 	c, n := three(t, nil)

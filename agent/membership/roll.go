@@ -109,19 +109,23 @@ func (r *roll) doubt(self string, patience time.Duration, now time.Time) {
 	}
 }
 
-// forget removes those who are not, or no longer, to be here.
-func (r *roll) forget(self string, allow func(id, addr string) error, now time.Time) {
+// forget removes those who are gone and not welcome, or gone for long where no
+// table says who is welcome. One who is refused but there stays: memberlist says
+// who is there only once, and it may be welcome again.
+func (r *roll) forget(welcome func(Member) (is, known bool), now time.Time) {
 	for _, m := range r.members() {
-		if m.ID == self {
+		if m.Status != Dead && m.Status != Left {
 			continue
 		}
-		gone := m.Status == Dead || m.Status == Left
-		if (allow != nil && allow(m.ID, m.Addr) != nil) || (allow == nil && gone && now.Sub(m.Since) > forgetAfter) {
-			r.mu.Lock()
+		if is, known := welcome(m); is && (known || now.Sub(m.Since) < forgetAfter) {
+			continue
+		}
+		r.mu.Lock()
+		if l := r.nodes[m.ID]; l != nil && l.Since.Equal(m.Since) {
 			delete(r.nodes, m.ID)
 			r.poke()
-			r.mu.Unlock()
 		}
+		r.mu.Unlock()
 	}
 }
 

@@ -41,9 +41,7 @@ func (l *List) Run(ctx context.Context, seeds func() []string) (err error) {
 		l.mu.Unlock()
 		err = errors.Join(err, g.Shutdown())
 	}()
-	// A node that has joined was here first: a later claimant is refused by the
-	// others, and by itself.
-	settled := false
+	started, settled := time.Now(), false
 	rejoin := time.NewTimer(0)
 	defer rejoin.Stop()
 	look := time.NewTicker(l.cfg.Timings.ProbeInterval)
@@ -53,12 +51,14 @@ func (l *List) Run(ctx context.Context, seeds func() []string) (err error) {
 		case <-ctx.Done():
 			return nil
 		case <-rejoin.C:
-			joined := l.join(ctx, g, seeds())
+			alone := l.join(ctx, g, seeds())
 			if err := l.settle(ctx, g, settled); err != nil {
 				return err
 			}
-			settled = settled || joined
-			l.roll.forget(l.cfg.ID, l.cfg.Allow, time.Now())
+			// A node that has joined, or that has nobody to join, was here first:
+			// a later claimant of its ID is refused by the others and by itself.
+			settled = settled || !alone || time.Since(started) > reclaimTime
+			l.roll.forget(l.welcome, time.Now())
 			rejoin.Reset(l.cfg.Timings.Rejoin)
 		case <-l.update:
 			l.tell(g)
@@ -86,21 +86,25 @@ func (l *List) tell(g *memberlist.Memberlist) {
 	}
 }
 
-// join tries the seeds that are not there, and reports whether one of them, or
-// somebody before, has been reached.
-func (l *List) join(ctx context.Context, g *memberlist.Memberlist, seeds []string) bool {
+// join tries the seeds that are not there. It reports alone where there are
+// others to join and none has been reached.
+func (l *List) join(ctx context.Context, g *memberlist.Memberlist, seeds []string) (alone bool) {
 	present, n := l.roll.present()
 	var faults []error
 	for _, s := range seeds {
 		if s == l.Addr() || present[s] || ctx.Err() != nil {
 			continue
 		}
+		alone = true
 		// memberlist would look anything else up in the DNS, and wait for it.
 		if _, err := netip.ParseAddrPort(s); err != nil {
 			faults = append(faults, fmt.Errorf("gossip address %q: write it as IP:PORT", s))
 			continue
 		}
 		if _, err := g.Join([]string{s}); err != nil {
+			if one := errors.Unwrap(err); one != nil {
+				err = one // memberlist makes a list of it, on several lines
+			}
 			faults = append(faults, fmt.Errorf("no gossip with %s (down, of another cluster, or with another key): %w", s, err))
 			continue
 		}
@@ -108,7 +112,7 @@ func (l *List) join(ctx context.Context, g *memberlist.Memberlist, seeds []strin
 	}
 	faults = append(faults, l.silent()...)
 	l.setTrouble(errors.Join(faults...))
-	return n > 1
+	return alone && n <= 1
 }
 
 // silent finds those that are spoken of as alive and never answer: TCP works,
@@ -147,7 +151,10 @@ func (l *List) settle(ctx context.Context, g *memberlist.Memberlist, settled boo
 		return nil
 	}
 	if settled {
-		l.log.Error("another node claims this node's ID and is ignored; give it an ID of its own", "addr", other)
+		if other != l.claimant {
+			l.log.Error("another node claims this node's ID and is ignored; give it an ID of its own", "addr", other)
+		}
+		l.claimant = other
 		return nil
 	}
 	addr, err := net.ResolveUDPAddr("udp", other)
