@@ -17,7 +17,7 @@ import (
 // lost without warning. No GET through a living node fails, but for those that
 // were in flight in the container that died.
 func TestThreeNodesUnderLoad(t *testing.T) {
-	c, ctx := cluster(t, 3, spec(6, 10))
+	c, ctx := cluster(t, 3, spec(6, 6))
 	if _, err := c.Nodes[0].Healthy(within(t, ctx, 60*time.Second), 6); err != nil {
 		t.Fatal(err)
 	}
