@@ -94,9 +94,6 @@ func (w *Worker) act(ctx context.Context, k key, m *memo, row *fsm.Container, sp
 	if err := w.clear(ctx, k, a, grace); err != nil {
 		return err
 	}
-	if a.verb == stop {
-		m.ended = a.endedBy()
-	}
 	if a.run {
 		var err error
 		if said, err = w.run(ctx, m, *row, spec); err != nil {
@@ -133,13 +130,6 @@ func (w *Worker) clear(ctx context.Context, k key, a action, grace time.Duration
 	return nil
 }
 
-func (a action) endedBy() string {
-	if a.report != nil {
-		return a.report.Reason
-	}
-	return "stopped as ordered"
-}
-
 func (w *Worker) logEnd(k key, c Container, what, reason string) {
 	w.log.Info(what, "service", k.service, "number", k.number, "container", c.Name, "state", c.State, "reason", reason)
 }
@@ -165,11 +155,11 @@ func (w *Worker) stop(ctx context.Context, c Container, grace time.Duration) err
 // run starts a row's container and returns what there is to report. An error
 // means that nothing is known of the row: the engine did not answer.
 func (w *Worker) run(ctx context.Context, m *memo, row fsm.Container, s fsm.Spec) (*fsm.Observe, error) {
-	said := &fsm.Observe{Node: row.Node, Service: row.Service, Number: row.Number, Generation: row.Generation}
+	said := &fsm.Observe{Node: row.Node, Service: row.Service, Number: row.Number, Generation: row.Generation, Phase: row.Observed}
 	spec, err := w.spec(row, s)
 	if err == nil {
 		var c Container
-		if c, err = w.create(ctx, row, spec, &said.Phase); err == nil {
+		if c, err = w.create(ctx, row, spec); err == nil {
 			m.started, m.taken = true, ""
 			w.log.Info("container started", "service", row.Service, "number", row.Number, "generation", row.Generation, "port", row.Port)
 			said.Phase, said.LocalAddr = fsm.Running, c.Addr
@@ -194,16 +184,14 @@ func (w *Worker) run(ctx context.Context, m *memo, row fsm.Container, s fsm.Spec
 }
 
 // create asks the engine, clears a name that a stale container of this cluster
-// holds, and reports Starting where it takes long. phase is what was reported.
-func (w *Worker) create(ctx context.Context, row fsm.Container, spec Spec, phase *fsm.Phase) (Container, error) {
-	*phase = row.Observed
+// holds, and reports Starting where it takes long.
+func (w *Worker) create(ctx context.Context, row fsm.Container, spec Spec) (Container, error) {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
 	slow, end := context.WithCancel(ctx)
 	var telling sync.WaitGroup
 	telling.Go(func() {
 		if row.Observed == fsm.Pending && pause(slow, slowStart) {
-			*phase = fsm.Starting
 			// A report that fails is no loss: the next one says more.
 			_, _ = w.propose.Propose(slow, fsm.Observe{Node: row.Node, Service: row.Service, Number: row.Number, Generation: row.Generation, Phase: fsm.Starting})
 		}

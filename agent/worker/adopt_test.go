@@ -36,6 +36,24 @@ func TestAdoptionAfterRestart(t *testing.T) {
 	})
 }
 
+func TestRestartByHandOnlyChangesTheAddress(t *testing.T) {
+	inBubble(t, func(h *home) {
+		h.place(1, "n1", 8000)
+		h.start()
+		h.elapse(soon)
+		h.engine.with(func() {
+			b := h.engine.find(h.name(1))
+			b.Addr = "172.17.0.99:8000"
+			h.engine.tell(b, "start")
+		})
+		h.elapse(soon)
+		h.wantRow(1, fsm.Running, "")
+		if got := h.row(1).LocalAddr; got != "172.17.0.99:8000" {
+			t.Errorf("address %s", got)
+		}
+	})
+}
+
 func TestUnreportedStartIsAdopted(t *testing.T) {
 	inBubble(t, func(h *home) {
 		h.place(1, "n1", 8000)
@@ -56,7 +74,7 @@ func TestUnreportedStartIsAdopted(t *testing.T) {
 func TestHalfMadeContainerIsMadeAnew(t *testing.T) {
 	inBubble(t, func(h *home) {
 		h.place(1, "n1", 8000)
-		h.engine.slow[h.name(1)] = 10 * time.Second
+		h.engine.with(func() { h.engine.slow[h.name(1)] = 10 * time.Second })
 		h.start()
 		h.elapse(soon)
 		h.stop()
@@ -105,7 +123,7 @@ func TestReadyWaitsForTheOrphans(t *testing.T) {
 		h.start()
 		h.elapse(soon)
 		h.stop()
-		h.engine.rude[h.name(1)] = true
+		h.engine.with(func() { h.engine.rude[h.name(1)] = true })
 		h.relaunch(1, "n2", 8000)
 		h.start()
 		h.elapse(time.Second) // of the two that an orphan gets

@@ -45,6 +45,7 @@ type memory struct {
 	taken  map[string]bool // host:port held by something else
 	down   bool
 	deaf   bool                     // events are lost
+	lag    time.Duration            // of a listing
 	slow   map[string]time.Duration // by name: how long a start takes
 	rude   map[string]bool          // by name: ignores SIGTERM
 	broken map[string]error         // by image: what a start ends with
@@ -171,11 +172,19 @@ func copied(b *box) worker.Container {
 }
 
 func (m *memory) List(_ context.Context, labels map[string]string) ([]worker.Container, error) {
+	out, lag, err := m.snapshot(labels)
+	if lag > 0 {
+		<-time.After(lag) // what it says is older than its answer
+	}
+	return out, err
+}
+
+func (m *memory) snapshot(labels map[string]string) ([]worker.Container, time.Duration, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lists++
 	if m.down {
-		return nil, errDown
+		return nil, m.lag, errDown
 	}
 	var out []worker.Container
 	for _, id := range slices.Sorted(maps.Keys(m.all)) {
@@ -183,7 +192,7 @@ func (m *memory) List(_ context.Context, labels map[string]string) ([]worker.Con
 			out = append(out, copied(m.all[id]))
 		}
 	}
-	return out, nil
+	return out, m.lag, nil
 }
 
 func (m *memory) Kill(_ context.Context, id string) error {
@@ -200,7 +209,7 @@ func (m *memory) Kill(_ context.Context, id string) error {
 func (m *memory) Stop(ctx context.Context, id string, grace time.Duration) error {
 	m.mu.Lock()
 	b := m.all[id]
-	rude := b != nil && m.rude[b.Name]
+	rude := b != nil && (m.rude[b.Name] || b.State == "paused") // a frozen process hears nothing
 	m.mu.Unlock()
 	if rude {
 		select {

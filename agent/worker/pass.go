@@ -136,7 +136,7 @@ func (w *Worker) attend(ctx context.Context, k key, t table, wasBusy bool) (at t
 	m.follow(row)
 	w.noteOrphans(k, m, row, t)
 	a := plan(input{
-		row: row, present: t.present[k], memo: *m, name: w.nameOf(row),
+		row: row, present: t.present[k], memo: *m,
 		needed:  func(port int) bool { _, ok := t.needed[port]; return ok },
 		blocked: t.blocked(k, row), fresh: !w.Ready(), patient: w.cfg.StopOrphansAfter, now: t.now,
 	})
@@ -157,13 +157,6 @@ func (w *Worker) attend(ctx context.Context, k key, t table, wasBusy bool) (at t
 // holdsReady: a node serves when it has said what is there and ended what should
 // not be; starts and ordered stops are everyday work.
 func holdsReady(v verb) bool { return v == reap || v == report }
-
-func (w *Worker) nameOf(row *fsm.Container) string {
-	if row == nil {
-		return ""
-	}
-	return Name(w.cfg.ClusterID(), *row)
-}
 
 // noteAdopted logs what was found alive at the start, once.
 func (w *Worker) noteAdopted(k key, m *memo, row *fsm.Container, t table) {

@@ -37,7 +37,6 @@ type input struct {
 	row     *fsm.Container // nil: no row of this node
 	present []Container    // this node's containers of that number
 	memo    memo
-	name    string         // of the row's container
 	needed  func(int) bool // a row of this node needs that port
 	blocked bool           // another container of ours still holds the row's port
 	fresh   bool           // this process has not reconciled yet
@@ -134,7 +133,7 @@ func planRow(in input) action {
 	case r.Observed == fsm.Stopped || m.ended != "":
 		a.kill = append(a.kill, *current)
 		a.reason = "this generation was reported as stopped; the next one is the leader's"
-	case r.Observed != fsm.Running || r.PortTaken || r.LocalAddr != current.Addr && current.State == stateRunning:
+	case r.Observed != fsm.Running || r.LocalAddr != current.Addr && current.State == stateRunning:
 		a.verb, a.report = report, in.observe(fsm.Running, "")
 		a.report.LocalAddr = current.Addr
 	}
@@ -171,18 +170,9 @@ func planMissing(in input, a action) action {
 	return a
 }
 
-// begin turns a into a start. What has the same name must go before.
+// begin turns a into a start.
 func (a action) begin(in input) action {
 	a.verb, a.reason, a.run = start, in.row.Reason, true
-	var later []Container
-	for _, c := range a.sweep {
-		if c.Name == in.name {
-			a.kill = append(a.kill, c)
-		} else {
-			later = append(later, c)
-		}
-	}
-	a.sweep = later
 	return a
 }
 

@@ -89,7 +89,7 @@ func (h *home) disturb(r *rand.Rand, e watched) {
 			}
 		})
 	}
-	switch r.IntN(14) {
+	switch r.IntN(15) {
 	case 0, 1:
 		h.commit(fsm.Place{Service: "acts", Number: number, Node: "n1", Port: port})
 	case 2, 3:
@@ -115,6 +115,8 @@ func (h *home) disturb(r *rand.Rand, e watched) {
 	case 12:
 		h.engine.with(func() { h.engine.deaf = r.IntN(2) == 0; h.engine.slow[worker.Name(clusterID, row)] = 3 * time.Second })
 	case 13:
+		h.engine.with(func() { h.engine.lag = time.Duration(r.IntN(3)) * 30 * time.Millisecond })
+	case 14:
 		h.engine.with(func() {
 			h.engine.rude[worker.Name(clusterID, row)] = true
 			h.engine.taken[fmt.Sprintf("127.0.0.1:%d", port)] = r.IntN(2) == 0

@@ -125,8 +125,8 @@ func TestSlowRowDelaysNoOther(t *testing.T) {
 		for n := range 4 {
 			h.place(n+1, "n1", 8000+n)
 		}
-		h.engine.slow[h.name(1)] = 20 * time.Second
-		h.engine.rude[h.name(2)] = true
+		h.engine.with(func() { h.engine.slow[h.name(1)] = 20 * time.Second })
+		h.engine.with(func() { h.engine.rude[h.name(2)] = true })
 		h.start()
 		h.elapse(soon)
 		h.apply(fsm.Drain{Row: h.row(2).Row()})
@@ -152,7 +152,7 @@ func TestSlowRowDelaysNoOther(t *testing.T) {
 func TestNewerOrderEndsASlowStart(t *testing.T) {
 	inBubble(t, func(h *home) {
 		h.place(1, "n1", 8000)
-		h.engine.slow[h.name(1)] = 25 * time.Second
+		h.engine.with(func() { h.engine.slow[h.name(1)] = 25 * time.Second })
 		h.start()
 		h.elapse(soon)
 		h.relaunch(1, "n1", 8000)
@@ -168,7 +168,7 @@ func TestDrainKeepsRunningAndStopIsInOrder(t *testing.T) {
 		h.start()
 		h.elapse(soon)
 		name := h.name(1)
-		h.engine.rude[name] = true
+		h.engine.with(func() { h.engine.rude[name] = true })
 		h.apply(fsm.Drain{Row: h.row(1).Row()})
 		h.elapse(time.Minute)
 		h.wantContainers(name + "=running")
@@ -189,7 +189,7 @@ func TestStopOfAPausedAndOfAnEndedContainer(t *testing.T) {
 		h.place(1, "n1", 8000)
 		h.place(2, "n1", 8001)
 		h.place(3, "n1", 8002)
-		h.engine.slow[h.name(3)] = 25 * time.Second
+		h.engine.with(func() { h.engine.slow[h.name(3)] = 25 * time.Second })
 		h.start()
 		h.elapse(soon)
 		h.engine.set(h.name(1), "paused")
