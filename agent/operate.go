@@ -84,20 +84,24 @@ func (n *Node) Join(ctx context.Context, addr string) (api.Admission, error) {
 	if err := n.become(identity{ClusterID: a.ClusterID, NodeID: n.cfg.NodeID, Peers: a.Nodes}); err != nil {
 		return api.Admission{}, err
 	}
-	// The leader adds this node to Raft by itself; joined is when it has heard so.
-	poke, end := n.store.Subscribe()
-	defer end()
+	// The leader adds this node to Raft by itself, and gives it a vote when it has caught
+	// up. Only then does the cluster outlive the loss of one more node.
+	tick := time.NewTicker(joinInterval)
+	defer tick.Stop()
 	for {
-		if _, ok := n.store.View().Node(n.cfg.NodeID); ok {
+		if _, ok := n.store.View().Node(n.cfg.NodeID); ok && n.raft.Status().Voter {
 			return a, nil
 		}
 		select {
-		case <-poke:
+		case <-tick.C:
 		case <-ctx.Done():
-			return a, fmt.Errorf("admitted to cluster %s, but no log has come from its leader yet: can it reach %s? ('orchctl status' there says more)", a.ClusterID, n.cfg.RaftAddr)
+			return a, fmt.Errorf("admitted to cluster %s, but without a vote yet: can its leader reach %s? ('orchctl status' there says more; the vote comes by itself when it can)", a.ClusterID, n.cfg.RaftAddr)
 		}
 	}
 }
+
+// joinInterval is the time between two looks whether this node has a vote.
+const joinInterval = 20 * time.Millisecond
 
 // Admit takes a node into the cluster: into the table, whence the leader takes it
 // into Raft.
