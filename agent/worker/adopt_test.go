@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -246,5 +247,36 @@ func TestNewerNameIsNotTouched(t *testing.T) {
 		h.elapse(soon)
 		h.wantRow(1, fsm.Stopped, "is taken on n1")
 		h.wantContainers(name + "=running")
+	})
+}
+
+// A container that the engine cannot end keeps the node from being ready, and
+// keeps nothing else from being reported.
+func TestStuckContainer(t *testing.T) {
+	inBubble(t, func(h *home) {
+		h.place(1, "n1", 8000)
+		h.start()
+		h.elapse(soon)
+		h.stop()
+		old := h.name(1)
+		h.engine.with(func() { h.engine.stuck[old] = true })
+		h.relaunch(1, "n1", 8001)
+		now := h.row(1)
+		h.engine.plant(worker.Container{Name: h.name(1), State: "running", HostIP: "127.0.0.1", HostPort: 8001, Labels: map[string]string{
+			worker.LabelCluster: clusterID, worker.LabelNode: "n1", worker.LabelService: "acts", worker.LabelNumber: "1",
+			worker.LabelGeneration: fmt.Sprint(now.Generation), worker.LabelCreated: fmt.Sprint(now.Created),
+		}})
+		h.start()
+		h.elapse(10 * time.Second)
+		h.wantRow(1, fsm.Running, "")
+		if h.w.Ready() {
+			t.Error("ready while an older generation runs")
+		}
+		h.engine.with(func() { clear(h.engine.stuck) })
+		h.elapse(3 * time.Second)
+		h.wantContainers(h.name(1) + "=running")
+		if !h.w.Ready() {
+			t.Error("not ready")
+		}
 	})
 }

@@ -18,6 +18,7 @@ var (
 	errImage = errors.New("no such image")
 	errName  = errors.New("name taken")
 	errDown  = errors.New("engine unavailable")
+	errStuck = errors.New("tried to kill container, but did not receive an exit event")
 	errStart = errors.New("exec: no such file")
 )
 
@@ -48,6 +49,7 @@ type memory struct {
 	lag    time.Duration            // of a listing
 	slow   map[string]time.Duration // by name: how long a start takes
 	rude   map[string]bool          // by name: ignores SIGTERM
+	stuck  map[string]bool          // by name: cannot be ended
 	broken map[string]error         // by image: what a start ends with
 
 	lists, starts int
@@ -69,7 +71,7 @@ type reader struct {
 func newMemory() *memory {
 	return &memory{
 		all: map[string]*box{}, images: map[string]bool{"acts:1": true}, taken: map[string]bool{},
-		slow: map[string]time.Duration{}, rude: map[string]bool{}, broken: map[string]error{},
+		slow: map[string]time.Duration{}, rude: map[string]bool{}, stuck: map[string]bool{}, broken: map[string]error{},
 		started: map[string]int{}, readers: map[*reader]bool{},
 	}
 }
@@ -198,6 +200,9 @@ func (m *memory) snapshot(labels map[string]string) ([]worker.Container, time.Du
 func (m *memory) Kill(_ context.Context, id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if b := m.all[id]; b != nil && m.stuck[b.Name] {
+		return errStuck
+	}
 	if m.down {
 		return errDown
 	}

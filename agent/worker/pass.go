@@ -25,7 +25,7 @@ type table struct {
 	view    *fsm.State
 	rows    map[key]fsm.Container
 	present map[key][]Container
-	needed  map[int]key // port → the row of this node that needs it
+	needed  map[int]bool // ports of this node's rows
 	now     time.Time
 }
 
@@ -86,13 +86,11 @@ func (w *Worker) list(ctx context.Context) ([]Container, error) {
 // look reads the view after the listing, so that a row is never older than what
 // is there.
 func (w *Worker) look(list []Container) table {
-	t := table{view: w.views.View(), rows: map[key]fsm.Container{}, present: byKey(list), needed: map[int]key{}, now: time.Now()}
+	t := table{view: w.views.View(), rows: map[key]fsm.Container{}, present: byKey(list), needed: map[int]bool{}, now: time.Now()}
 	for _, r := range t.view.RowsOn(w.cfg.Node) {
 		k := key{r.Service, r.Number}
 		t.rows[k] = r
-		if r.Desired == fsm.Running && r.Observed != fsm.Stopped {
-			t.needed[r.Port] = k
-		}
+		t.needed[r.Port] = true
 	}
 	return t
 }
@@ -136,8 +134,7 @@ func (w *Worker) attend(ctx context.Context, k key, t table, wasBusy bool) (at t
 	m.follow(row)
 	w.noteOrphans(k, m, row, t)
 	a := plan(input{
-		row: row, present: t.present[k], memo: *m,
-		needed:  func(port int) bool { _, ok := t.needed[port]; return ok },
+		row: row, present: t.present[k], memo: *m, needed: t.needed,
 		blocked: t.blocked(k, row), fresh: !w.Ready(), patient: w.cfg.StopOrphansAfter, now: t.now,
 	})
 	if a.verb == rest {

@@ -37,10 +37,10 @@ type input struct {
 	row     *fsm.Container // nil: no row of this node
 	present []Container    // this node's containers of that number
 	memo    memo
-	needed  func(int) bool // a row of this node needs that port
-	blocked bool           // another container of ours still holds the row's port
-	fresh   bool           // this process has not reconciled yet
-	patient time.Duration  // how long an orphan is left alone
+	needed  map[int]bool  // ports of this node's rows
+	blocked bool          // another container of ours still holds the row's port
+	fresh   bool          // this process has not reconciled yet
+	patient time.Duration // how long an orphan is left alone
 	now     time.Time
 }
 
@@ -64,9 +64,9 @@ func planOrphans(in input) action {
 		switch {
 		case !c.alive():
 			a.sweep = append(a.sweep, c)
-		case in.needed(c.HostPort):
+		case in.needed[c.HostPort]:
 			a.kill = append(a.kill, c)
-			a.reason = fmt.Sprintf("it holds port %d, which a row of this node needs", c.HostPort)
+			a.reason = fmt.Sprintf("it holds port %d, which is a row's of this node", c.HostPort)
 		case in.fresh || !in.now.Before(due):
 			a.stop = append(a.stop, c)
 		default:

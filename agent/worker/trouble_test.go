@@ -257,6 +257,20 @@ func TestStartRefusedForTheEngineIsNotTheRowsFault(t *testing.T) {
 	})
 }
 
+func TestOrderToStopDoesNotWaitForABackOff(t *testing.T) {
+	inBubble(t, func(h *home) {
+		h.place(1, "n1", 8000)
+		h.engine.with(func() { h.engine.broken["acts:1"] = errDown })
+		h.start()
+		h.elapse(20 * time.Second)
+		h.apply(fsm.Drain{Row: h.row(1).Row()})
+		h.elapse(soon)
+		if !h.gone(1) {
+			t.Error("the row of a container that never started is still there")
+		}
+	})
+}
+
 func TestFailedStartIsNotRepeatedWhileTheViewLags(t *testing.T) {
 	inBubble(t, func(h *home) {
 		h.place(1, "n1", 8000)
@@ -301,14 +315,13 @@ func TestLaggingViewRepeatsNothing(t *testing.T) {
 		h.start()
 		h.freeze(true)
 		h.elapse(soon)
-		h.engine.with(func() { clear(h.engine.images) })
 		h.engine.die(h.name(2), 1, "")
+		h.elapse(soon)
+		h.engine.with(func() { h.engine.remove(h.engine.find(h.name(2)).ID) })
 		h.elapse(soon)
 		if n := h.reports(); n != 3 { // running, running, stopped
 			t.Errorf("%d reports", n)
 		}
-		h.engine.with(func() { h.engine.remove(h.engine.find(h.name(2)).ID) })
-		h.elapse(soon)
 		h.freeze(false)
 		h.elapse(3 * time.Second)
 		h.wantRow(1, fsm.Running, "")

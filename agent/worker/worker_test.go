@@ -159,6 +159,9 @@ func TestNewerOrderEndsASlowStart(t *testing.T) {
 		h.elapse(soon)
 		h.wantRow(1, fsm.Running, "")
 		h.wantContainers(h.name(1) + "=running")
+		if n := h.logs.count("WARN"); n != 0 {
+			t.Errorf("%d warnings", n)
+		}
 	})
 }
 
@@ -203,6 +206,9 @@ func TestStopOfAPausedAndOfAnEndedContainer(t *testing.T) {
 		h.wantContainers()
 		if !h.gone(1) || !h.gone(2) || !h.gone(3) {
 			t.Errorf("rows left: %v", h.store.View().Containers)
+		}
+		if n := h.w.Remembered(); n != 0 {
+			t.Errorf("%d rows are remembered", n)
 		}
 	})
 }
