@@ -19,7 +19,7 @@ var (
 
 // ErrUnknown means perhaps: the command may be applied now, later or never. Read
 // the state again and propose again; commands are made so that twice is once.
-var ErrUnknown = errors.New("outcome unknown: the command may have been applied")
+var ErrUnknown = errors.New("outcome unknown: it may have been done, or be done later")
 
 // What Open and Bootstrap refuse. Nothing has been touched when they do.
 var (

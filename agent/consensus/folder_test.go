@@ -257,6 +257,41 @@ func TestUnfinishedSnapshotsAreReaped(t *testing.T) {
 	until(t, "the state is back", func() bool { return s.list.has("late 19") })
 }
 
+// A snapshot on a full disk fails and gives back the room it took.
+func TestSnapshotOnFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 && os.Getenv("CI") != "true" {
+		// Without a small disk to fill, the whole of it would have to be.
+		TestFailedSnapshotLeavesNothing(t)
+		return
+	}
+	c := newCluster(t, 1, func(_ int, cfg *Config) { smallDisk(t, cfg.Dir) })
+	s := c.leader()
+	for i := range 10 { // 640 KiB in the log, and as much again in a snapshot
+		c.propose(fmt.Sprint(i, strings.Repeat("x", MaxCommand-10)))
+		if s.Status().Fenced {
+			t.Fatal("the disk is full too early")
+		}
+	}
+	ballast := filepath.Join(s.cfg.Dir, "ballast")
+	f, err := os.Create(ballast)
+	must(t, err)
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	must(t, f.Close())
+	if err := s.raft.Load().Snapshot().Error(); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Fatalf("a snapshot on a full disk: %v", err)
+	}
+	left, err := os.ReadDir(s.snaps.dir)
+	must(t, err)
+	if len(left) != 0 {
+		t.Fatalf("left behind: %v", left)
+	}
+	must(t, os.Remove(ballast))
+	must(t, s.raft.Load().Snapshot().Error())
+	c.propose("goes on")
+}
+
 func TestFailedSnapshotLeavesNothing(t *testing.T) {
 	c := newCluster(t, 1, nil)
 	s := c.leader()

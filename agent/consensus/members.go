@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/raft"
 )
@@ -133,18 +134,23 @@ func (n *Node) Transfer(ctx context.Context, to string) error {
 	if !n.leading.Load() {
 		return fmt.Errorf("transfer leadership: %w", ErrNotLeader)
 	}
+	all, err := n.Members()
+	if err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(all, func(m Member) bool { return !m.Voter || m.ID == n.cfg.ID })
+	if len(others) == 0 {
+		return fmt.Errorf("%w: there is no other voter to lead", ErrMember)
+	}
 	var addr string
 	if to != "" {
-		m, ok, err := n.member(to)
-		if err != nil {
-			return err
-		}
-		if !ok || !m.Voter || to == n.cfg.ID {
+		i := slices.IndexFunc(others, func(m Member) bool { return m.ID == to })
+		if i < 0 {
 			return fmt.Errorf("%w: leadership cannot go to %q; name another voter (orchctl nodes lists them)", ErrMember, to)
 		}
-		addr = m.Addr
+		addr = others[i].Addr
 	}
-	err := n.await(ctx, func(r *raft.Raft) raft.Future {
+	err = n.await(ctx, func(r *raft.Raft) raft.Future {
 		if to == "" {
 			return r.LeadershipTransfer()
 		}

@@ -194,6 +194,9 @@ func TestMembers(t *testing.T) {
 	if err := leader.Remove(ctx, last.cfg.ID); err != nil {
 		t.Fatal(err)
 	}
+	if err := leader.Transfer(ctx, ""); !errors.Is(err, ErrMember) {
+		t.Fatalf("transfer to nobody: %v", err)
+	}
 	if err := leader.Remove(ctx, leader.cfg.ID); !errors.Is(err, ErrMember) {
 		t.Fatalf("removing the last voter: %v", err)
 	}

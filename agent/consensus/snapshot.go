@@ -87,12 +87,17 @@ func (s *snapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Co
 	return &sinkOf{SnapshotSink: sink, tmp: tmp}, nil
 }
 
-func (s *snapshots) unfinished(term, index uint64) []string {
-	found, err := filepath.Glob(filepath.Join(s.dir, fmt.Sprintf("%d-%d-*%s", term, index, tmpSuffix)))
+func (s *snapshots) unfinished(term, index uint64) (paths []string) {
+	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil // the pattern is well-formed
+		return nil // the next start reaps them
 	}
-	return found
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), fmt.Sprintf("%d-%d-", term, index)) && strings.HasSuffix(e.Name(), tmpSuffix) {
+			paths = append(paths, filepath.Join(s.dir, e.Name()))
+		}
+	}
+	return paths
 }
 
 // newest returns the newest snapshot, or nil.
@@ -116,13 +121,24 @@ type sinkOf struct {
 
 func (s *sinkOf) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
-		return errors.Join(err, os.RemoveAll(s.tmp))
+		return errors.Join(err, s.remove())
 	}
 	return nil
 }
 
 func (s *sinkOf) Cancel() error {
-	return errors.Join(s.SnapshotSink.Cancel(), os.RemoveAll(s.tmp))
+	err := s.SnapshotSink.Cancel()
+	return errors.Join(err, s.remove())
+}
+
+// remove also empties the file: where it cannot be flushed Raft leaves it open
+// until it is collected, and its room would be taken until then.
+func (s *sinkOf) remove() error {
+	err := os.Truncate(filepath.Join(s.tmp, stateFile), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, os.RemoveAll(s.tmp))
 }
 
 // verifySnapshots reads every finished snapshot below dir, compares checksums

@@ -117,8 +117,17 @@ func (g *gate) hold() {
 	defer g.mu.Unlock()
 	g.held++
 	for c := range g.conns {
-		c.Conn.Close()
+		cut(c.Conn)
 	}
+}
+
+// cut closes a connection at once. TLS would first say good-bye, and wait for a
+// peer that does not read.
+func cut(c net.Conn) {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	c.Close()
 }
 
 // release opens the gate when the last one who held it lets go.

@@ -182,7 +182,7 @@ func (n *Node) checkPace() {
 		n.log.Warn("slow disk", "reason", w.slow.Reason)
 	case p <= limit && w.slow != nil:
 		w.slow = nil
-		n.log.Info("disk is fast enough again", "p999", p)
+		n.log.Info("disk is fast enough again")
 	}
 }
 
@@ -216,11 +216,11 @@ const minScaledTrailing = 1000
 // (hashicorp/raft#696): only a fresh start clears it.
 func (n *Node) checkTransfer() {
 	r := n.raft.Load()
-	for_ := n.watching.transfer.lasting(time.Now())
-	if for_ < transferElections*n.cfg.Timings.Election || r.State() != raft.Leader || n.fence.isUp() {
+	refused := n.watching.transfer.lasting(time.Now())
+	if refused < transferElections*n.cfg.Timings.Election || r.State() != raft.Leader || n.fence.isUp() {
 		return
 	}
-	n.restart(fmt.Sprintf("a transfer of leadership that never ended refused every command for %v", for_.Round(time.Millisecond)))
+	n.restart(fmt.Sprintf("a transfer of leadership that never ended refused every command for %v", refused.Round(time.Millisecond)))
 }
 
 // checkConflict cures a follower whose log disagrees with its newest snapshot:
