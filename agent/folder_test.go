@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"orch/fsm"
+)
+
+func open(t *testing.T, dir string) *folder {
+	t.Helper()
+	f, err := openFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestFolderRefusals(t *testing.T) {
+	loose := filepath.Join(t.TempDir(), "loose")
+	if err := os.Mkdir(loose, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openFolder(loose); !errors.Is(err, ErrFolder) || !strings.Contains(err.Error(), "chmod 0700") {
+		t.Errorf("a folder that others can read: %v", err)
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	f := open(t, dir)
+	if _, err := openFolder(dir); !errors.Is(err, ErrFolder) || !strings.Contains(err.Error(), "another orchd") {
+		t.Errorf("a folder in use: %v", err)
+	}
+	if _, ok, err := f.identity("n1"); ok || err != nil {
+		t.Errorf("a new folder has an identity: %v, %v", ok, err)
+	}
+	if err := f.saveIdentity(identity{ClusterID: "c", NodeID: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	if id, ok, err := f.identity("n1"); !ok || err != nil || id.ClusterID != "c" {
+		t.Errorf("identity %+v, %v, %v", id, ok, err)
+	}
+	if _, _, err := f.identity("n2"); !errors.Is(err, ErrFolder) || !strings.Contains(err.Error(), "--node-id n1") {
+		t.Errorf("another node's folder: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, identityFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.identity("n1"); !errors.Is(err, ErrFolder) || !strings.Contains(err.Error(), identityFile) {
+		t.Errorf("a broken identity: %v", err)
+	}
+}
+
+func TestLastViewOutlivesTheDaemon(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	f := open(t, dir)
+	if v, err := f.loadView(); v != nil || err != nil {
+		t.Fatalf("a new folder has a view: %v, %v", v, err)
+	}
+	store := fsm.NewStore()
+	ctx, cancel := context.WithCancel(t.Context())
+	kept := make(chan error, 1)
+	go func() { kept <- f.keepView(ctx, store, slog.New(slog.DiscardHandler)) }()
+	apply(t, store, 1, fsm.PutNode{Node: fsm.Node{ID: "n1", RaftAddr: "r", APIAddr: "a"}})
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		if v, err := f.loadView(); err == nil && v != nil && len(v.Nodes) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the view was not saved")
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	cancel()
+	if err := <-kept; err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := os.WriteFile(filepath.Join(dir, viewFile), []byte("orchsnp1garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := f.loadView(); v != nil || !errors.Is(err, fsm.ErrSnapshot) {
+		t.Errorf("a broken view: %v, %v", v, err)
+	}
+}
+
+func TestSetAsideLosesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	f := open(t, dir)
+	if err := f.saveIdentity(identity{ClusterID: "0123456789", NodeID: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.setAside("0123456789"); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := f.identity("n1"); ok || err != nil {
+		t.Errorf("still a member: %v, %v", ok, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "left-01234567", identityFile)); err != nil {
+		t.Error(err)
+	}
+}
+
+func apply(t *testing.T, s *fsm.Store, index uint64, c fsm.Command) any {
+	t.Helper()
+	data, err := fsm.Encode(int64(index)*1000, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := s.Apply(index, 1, data)
+	if err, ok := result.(error); ok {
+		t.Fatalf("%T: %v", c, err)
+	}
+	return result
+}
