@@ -1,26 +1,32 @@
 // Package control is what the leader does: it polls the health of every
-// container, relaunches, scales, places, drains, and keeps the list of nodes.
+// container, relaunches, scales, places, drains, and keeps the list of nodes and
+// Raft's configuration.
 //
 // A term is a function: barrier, then loops, and it returns only when all have. A
 // leader remembers nothing across terms; what must last is a column of the table.
 // Deciding and doing are apart: plans are pure functions of a view, observations
-// and the time, and the loops propose what they return. Control never touches an
-// engine.
+// and the time, and the loops propose what they return. A full pass each interval
+// is the truth; pokes only wake it early.
+//
+// Control owns no state of the cluster and never touches an engine: its only ways
+// to change anything are commands and changes of Raft's members.
 package control
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"net"
+	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"orch/fsm"
 )
 
-// Proposer commits commands as the leader.
+// Proposer commits commands as the leader. Refusals are the sentinels of fsm; any
+// other error means "not now" or "perhaps", and the next pass proposes again.
 type Proposer interface {
 	Propose(ctx context.Context, c fsm.Command) (any, error)
 	Barrier(ctx context.Context) error
@@ -42,6 +48,7 @@ type Member struct {
 // Members is who is there, by gossip: a hint, never proof.
 type Members interface {
 	Members() []Member
+	// Kick gets a value after something has changed; it may be nil.
 	Kick() <-chan struct{}
 }
 
@@ -53,17 +60,22 @@ type Load struct {
 	InFlight   int
 }
 
-// Report is what a node says of itself.
+// Report is what a node says of itself. Serving must be read before Loads.
 type Report struct {
 	Applied uint64 // index its state has reached
 	Serving uint64 // index of the table its proxy serves from
 	Loads   []Load
 }
 
+// ErrUnhealthy is what Peers.ProbeFrom wraps when the owner has probed and agrees.
+var ErrUnhealthy = errors.New("unhealthy")
+
 // Peers asks other nodes.
 type Peers interface {
+	// Report is also the second probe of a node that gossip has lost.
 	Report(ctx context.Context, node string) (Report, error)
-	// ProbeFrom asks a node to probe a row itself.
+	// ProbeFrom asks a node to probe a row itself: nil is healthy, ErrUnhealthy is
+	// not, any other error is no opinion.
 	ProbeFrom(ctx context.Context, node string, row fsm.Container) error
 }
 
@@ -79,176 +91,80 @@ type Voters interface {
 	AddNonvoter(ctx context.Context, id, addr string) error
 	AddVoter(ctx context.Context, id, addr string) error
 	Remove(ctx context.Context, id string) error
+	// Transfer hands leadership to a voter, or to the best one when to is "".
 	Transfer(ctx context.Context, to string) error
 }
 
-// Config of control.
+// Config of control. Zero fields have the defaults of limits.go.
 type Config struct {
 	Node     string
-	Interval time.Duration // between two polls of a container; a second
+	Interval time.Duration // between two probes of a container
 	// DialAddr is where this node reaches a row.
 	DialAddr func(v *fsm.State, row fsm.Container) string
-	Now      func() int64   // stamp, ms
-	Jitter   func() float64 // 0 to 1
-	Logger   *slog.Logger
+	// Dial connects to a row; net.Dialer's where nil.
+	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
+	Now       func() int64   // stamp, ms
+	Jitter    func() float64 // 0 to 1
+	ReapAfter time.Duration  // how long a node may be dead until it loses its vote
+	Logger    *slog.Logger
+	Registry  prometheus.Registerer // may be nil
 }
-
-// Limits of control.
-const (
-	// maxProbes at once: each is a goroutine and a connection.
-	maxProbes = 64
-	// maxActions of one pass: a cluster that restarts does it in steps, and a
-	// wrong plan is seen before it is done.
-	maxActions = 64
-	// proposeTimeout bounds one command; the next pass proposes again.
-	proposeTimeout = 3 * time.Second
-	// startProbe is the time between probes of a container that has not answered
-	// yet: short against its start of about 0.2 s.
-	startProbe = 30 * time.Millisecond
-)
 
 // Control of one node; it acts only while that node leads.
 type Control struct {
-	cfg     Config
-	views   Views
-	prop    Proposer
-	members Members
-	peers   Peers
-	voters  Voters
-	prober  *prober
-	suspect chan suspicion
-	wake    chan struct{}
-}
-
-type suspicion struct {
-	service    string
-	number     int
-	generation uint64
+	cfg      Config
+	views    Views
+	prop     Proposer
+	members  Members
+	peers    Peers
+	voters   Voters
+	prober   *prober
+	metrics  *metrics
+	leading  atomic.Bool
+	suspects chan rowKey
 }
 
 // New returns a control; Run starts it.
 func New(cfg Config, views Views, prop Proposer, members Members, peers Peers, voters Voters) *Control {
+	if cfg.Interval <= 0 {
+		cfg.Interval = defaultInterval
+	}
+	if cfg.ReapAfter <= 0 {
+		cfg.ReapAfter = defaultReapAfter
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	return &Control{
 		cfg: cfg, views: views, prop: prop, members: members, peers: peers, voters: voters,
-		prober: newProber(), suspect: make(chan suspicion, 256), wake: make(chan struct{}, 1),
+		prober: newProber(cfg.Dial), metrics: newMetrics(cfg.Registry), suspects: make(chan rowKey, maxSuspects),
 	}
 }
 
 // Suspect has a row probed at once. It never blocks; what does not fit is found
-// by the next poll.
+// by the next round. On a node that does not lead it does nothing.
 func (c *Control) Suspect(service string, number int, generation uint64) {
-	select {
-	case c.suspect <- suspicion{service, number, generation}:
-	default:
-	}
-}
-
-// errLost ends a term whose leadership is gone.
-var errLost = errors.New("leadership lost")
-
-// Run leads whenever leadership says so, until ctx ends. A second true without a
-// false between means that leadership was lost and regained: a new term.
-func (c *Control) Run(ctx context.Context, leadership <-chan bool) error {
-	defer c.prober.close()
-	var cancel context.CancelCauseFunc
-	var ended chan struct{}
-	stop := func() {
-		if cancel != nil {
-			cancel(errLost)
-			<-ended
-			cancel = nil
-		}
-	}
-	defer stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case leads := <-leadership:
-			stop()
-			if !leads {
-				continue
-			}
-			cancel, ended = c.begin(ctx)
-		}
-	}
-}
-
-// begin starts a term; ended is closed when all of it has returned.
-func (c *Control) begin(ctx context.Context) (cancel context.CancelCauseFunc, ended chan struct{}) {
-	term, cancel := context.WithCancelCause(ctx)
-	ended = make(chan struct{})
-	go func() {
-		defer close(ended)
-		c.lead(term)
-	}()
-	return cancel, ended
-}
-
-// lead is one term. A loop that fails ends it and moves leadership elsewhere.
-func (c *Control) lead(ctx context.Context) {
-	log := c.cfg.Logger
-	log.Info("leading")
-	err := c.term(ctx)
-	if ctx.Err() != nil {
-		log.Info("no longer leading", "reason", context.Cause(ctx))
+	if !c.leading.Load() {
 		return
 	}
-	log.Error("term ended by a fault; leadership moves", "reason", err)
-	move, cancel := context.WithTimeout(context.WithoutCancel(ctx), proposeTimeout)
-	defer cancel()
-	if err := c.voters.Transfer(move, ""); err != nil {
-		log.Error("leadership not moved", "reason", err)
-	}
-}
-
-func (c *Control) term(ctx context.Context) error {
-	if err := c.prop.Barrier(ctx); err != nil {
-		return fmt.Errorf("barrier: %w", err)
-	}
-	watch := newHealth()
-	g, ctx := errgroup.WithContext(ctx)
-	for _, l := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{"health", func(ctx context.Context) error { return c.poll(ctx, watch) }},
-		{"reconcile", func(ctx context.Context) error { return c.reconcile(ctx, watch) }},
-		{"drain", c.drain},
-		{"nodes", c.nodes},
-	} {
-		g.Go(func() error {
-			if err := l.run(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("loop %s: %w", l.name, err)
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// Action is one command and why.
-type Action struct {
-	Command fsm.Command
-	Reason  string
-}
-
-// do proposes actions in order. A refusal means that the table has moved on: the
-// next pass sees it. Only the loss of leadership ends the pass.
-func (c *Control) do(ctx context.Context, actions []Action) {
-	for _, a := range actions[:min(len(actions), maxActions)] {
-		ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-		_, err := c.prop.Propose(ctx, a.Command)
-		cancel()
-		if err != nil {
-			c.cfg.Logger.Debug("action not accepted", "command", fmt.Sprintf("%T", a.Command), "why", a.Reason, "reason", err)
-		}
-	}
-}
-
-func (c *Control) poke() {
 	select {
-	case c.wake <- struct{}{}:
+	case c.suspects <- rowKey{service, number, generation}:
 	default:
 	}
+}
+
+// Probe asks the health API of a row of this node, for a leader's second opinion;
+// nil is healthy.
+func (c *Control) Probe(ctx context.Context, row fsm.Container) error {
+	v := c.views.View()
+	sv, ok := v.Service(row.Service)
+	if !ok {
+		return fsm.ErrNoSuchService
+	}
+	return c.prober.probe(ctx, c.cfg.DialAddr(v, row), sv.Spec.Health.Path, c.timeout(sv.Spec))
+}
+
+// timeout of a probe: the spec's, and below the interval.
+func (c *Control) timeout(s fsm.Spec) time.Duration {
+	return min(time.Duration(s.Health.Timeout), max(c.cfg.Interval-timeoutSpare, c.cfg.Interval/2))
 }

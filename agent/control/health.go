@@ -3,193 +3,267 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"orch/fsm"
 )
 
-// rowKey names one generation of a row.
-type rowKey struct {
-	service    string
-	number     int
-	generation uint64
-}
-
-func keyOf(c fsm.Container) rowKey { return rowKey{c.Service, c.Number, c.Generation} }
-
-// observation is what this term has seen of one generation by its own probes.
-type observation struct {
-	Healthy  bool
-	Failures int    // in a row
-	Reason   string // of the last failure
-	// Certain is true where the container itself said so, or its node agrees.
-	Certain bool
-}
-
-// health holds the observations of one term.
+// health is the loop that probes every container each interval, and proposes the
+// verdicts and relaunches that follow. One goroutine owns the watches.
 type health struct {
-	mu   sync.Mutex
-	seen map[rowKey]observation
+	*term
+	watches map[rowKey]*watch
+	results chan result
+	busy    int // probes and questions on their way; each sends one result
+	round   uint64
+	began   time.Time // of this round
+	polled  bool      // the first round of the term has been noted
+	tasks   sync.WaitGroup
 }
 
-func newHealth() *health { return &health{seen: map[rowKey]observation{}} }
+// result of a probe, or of a question to the owner (asked).
+type result struct {
+	key   rowKey
+	err   error
+	owner opinion
+	asked bool
+}
 
-func (h *health) snapshot() map[rowKey]observation {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	out := make(map[rowKey]observation, len(h.seen))
-	for k, v := range h.seen {
-		out[k] = v
+func newHealth(t *term) *health {
+	return &health{term: t, watches: map[rowKey]*watch{}, results: make(chan result, maxProbes)}
+}
+
+func (h *health) run(ctx context.Context) error {
+	poke, end := h.views.Subscribe()
+	defer end()
+	// Tasks end with ctx; the channel has room for each of them.
+	ctx, cancel := context.WithCancel(ctx)
+	defer h.tasks.Wait()
+	defer cancel()
+	for {
+		wait, err := h.pass(ctx)
+		if err != nil {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-poke:
+		case <-timer.C:
+		case k := <-h.suspects:
+			h.suspected(k)
+		case r := <-h.results:
+			h.take(r)
+		}
+		timer.Stop()
+		h.drainResults()
+	}
+}
+
+func (h *health) drainResults() {
+	for {
+		select {
+		case r := <-h.results:
+			h.take(r)
+		default:
+			return
+		}
+	}
+}
+
+// pass brings the watches in step with the table, starts what is due and proposes
+// what has been seen. It returns the time until something is due next.
+func (h *health) pass(ctx context.Context) (time.Duration, error) {
+	now, v := time.Now(), h.views.View()
+	h.follow(v, now)
+	if now.Sub(h.began) >= h.cfg.Interval {
+		h.began = now
+		h.round++
+		for _, w := range h.watches {
+			if w.obs.Was {
+				w.next = now
+			}
+		}
+	}
+	judge(h.watches, now)
+	h.start(ctx, v, now)
+	stamp := h.cfg.Now()
+	plan := planHealth(v, h.observations(), stamp, h.cfg.Jitter())
+	if err := h.do(ctx, plan); err != nil {
+		return 0, err
+	}
+	if err := h.notePolled(ctx); err != nil {
+		return 0, err
+	}
+	return h.wait(v, time.Now(), h.cfg.Now()), nil
+}
+
+// follow starts to watch new generations at once and forgets old ones.
+func (h *health) follow(v *fsm.State, now time.Time) {
+	live := make(map[rowKey]bool, len(v.Containers))
+	for _, row := range v.Containers {
+		if row.Observed != fsm.Running || row.Desired != fsm.Running {
+			continue
+		}
+		k := keyOf(row)
+		live[k] = true
+		w := h.watches[k]
+		if w == nil {
+			w = &watch{next: now}
+			h.watches[k] = w
+		}
+		w.row = row
+		w.obs.Was = w.obs.Was || row.Status
+	}
+	for k := range h.watches {
+		if !live[k] {
+			delete(h.watches, k)
+		}
+	}
+}
+
+// start begins the probes that are due, and the questions that a verdict waits for.
+func (h *health) start(ctx context.Context, v *fsm.State, now time.Time) {
+	for _, row := range v.Containers {
+		w := h.watches[keyOf(row)]
+		if w == nil || w.busy || h.busy >= maxProbes {
+			continue
+		}
+		sv, ok := v.Service(row.Service)
+		if !ok {
+			continue
+		}
+		switch question := w.obs.Doubt && !w.obs.Held && w.obs.Owner == unasked && due(row, sv, w.obs, h.cfg.Now()); {
+		case question:
+			h.task(w, func() result {
+				return result{key: keyOf(row), owner: h.ask(ctx, v, row, sv.Spec), asked: true}
+			})
+		case !now.Before(w.next):
+			w.again, w.round, w.last = false, h.round, now
+			h.task(w, func() result {
+				return result{key: keyOf(row), err: h.prober.probe(ctx, h.cfg.DialAddr(v, row), sv.Spec.Health.Path, h.timeout(sv.Spec))}
+			})
+		}
+	}
+}
+
+func (h *health) task(w *watch, run func() result) {
+	w.busy = true
+	h.busy++
+	h.tasks.Go(func() { h.results <- run() })
+}
+
+// ask has the owner probe a row. The leader's own rows it probes once more itself.
+func (h *health) ask(ctx context.Context, v *fsm.State, row fsm.Container, s fsm.Spec) opinion {
+	ctx, cancel := context.WithTimeout(ctx, h.timeout(s)+opinionSpare)
+	defer cancel()
+	if row.Node == h.cfg.Node {
+		if h.prober.probe(ctx, h.cfg.DialAddr(v, row), s.Health.Path, h.timeout(s)) != nil {
+			return agrees
+		}
+		return disagrees
+	}
+	switch err := h.peers.ProbeFrom(ctx, row.Node, row); {
+	case err == nil:
+		return disagrees
+	case errors.Is(err, ErrUnhealthy):
+		return agrees
+	}
+	return silent
+}
+
+func (h *health) take(r result) {
+	h.busy--
+	w := h.watches[r.key]
+	if w == nil {
+		return
+	}
+	w.busy = false
+	if r.asked {
+		w.obs.Owner = r.owner
+		h.cfg.Logger.Info("second opinion", "service", r.key.service, "number", r.key.number, "node", w.row.Node, "agrees", r.owner == agrees, "answered", r.owner != silent, "reason", w.obs.Reason)
+		return
+	}
+	now := time.Now()
+	starting := !w.obs.Was && w.row.Since+startLimit(h.views.View(), w.row) > h.cfg.Now()
+	news := w.take(r.err, unasked, now, h.began.Add(h.cfg.Interval), starting)
+	verdict := "healthy"
+	if r.err != nil {
+		verdict = "failing"
+	}
+	h.metrics.probes.WithLabelValues(verdict).Inc()
+	if news {
+		h.cfg.Logger.Info("probe changed", "service", r.key.service, "number", r.key.number, "node", w.row.Node, "verdict", verdict, "reason", w.obs.Reason)
+	}
+	if w.again {
+		w.next = now
+	}
+}
+
+// suspected makes a row due, though not more often than quickProbe.
+func (h *health) suspected(k rowKey) {
+	w := h.watches[k]
+	if w == nil {
+		return
+	}
+	w.again = w.busy
+	if soon := w.last.Add(quickProbe); soon.Before(w.next) {
+		w.next = soon
+	}
+}
+
+func (h *health) observations() map[rowKey]observation {
+	out := make(map[rowKey]observation, len(h.watches))
+	for k, w := range h.watches {
+		out[k] = w.obs
 	}
 	return out
 }
 
-// record returns whether the verdict is news.
-func (h *health) record(k rowKey, err error, certain bool) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	old, known := h.seen[k]
-	if err == nil {
-		h.seen[k] = observation{Healthy: true, Certain: true}
-		return !known || !old.Healthy
-	}
-	h.seen[k] = observation{Failures: old.Failures + 1, Reason: err.Error(), Certain: certain}
-	return true
-}
-
-func (h *health) forget(k rowKey) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.seen, k)
-}
-
-// poll keeps one watcher for each generation that runs, until ctx ends.
-func (c *Control) poll(ctx context.Context, h *health) error {
-	poke, end := c.views.Subscribe()
-	defer end()
-	type watcher struct {
-		cancel context.CancelFunc
-		kick   chan struct{}
-	}
-	watchers := map[rowKey]watcher{}
-	slots := make(chan struct{}, maxProbes)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	polled := false
-	for {
-		view := c.views.View()
-		live := map[rowKey]bool{}
-		for _, row := range view.Containers {
-			if row.Observed != fsm.Running {
-				continue
-			}
-			k := keyOf(row)
-			live[k] = true
-			if _, ok := watchers[k]; ok {
-				continue
-			}
-			wctx, cancel := context.WithCancel(ctx)
-			w := watcher{cancel, make(chan struct{}, 1)}
-			watchers[k] = w
-			wg.Go(func() { c.watch(wctx, h, k, slots, w.kick) })
-		}
-		for k, w := range watchers {
-			if !live[k] {
-				w.cancel()
-				delete(watchers, k)
-				h.forget(k)
-			}
-		}
-		if !polled && len(h.snapshot()) >= len(live) {
-			polled = true
-			c.note(ctx, view, "polled", len(live))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-poke:
-		case <-c.polledYet(polled):
-		case s := <-c.suspect:
-			if w, ok := watchers[rowKey(s)]; ok {
-				select {
-				case w.kick <- struct{}{}:
-				default:
-				}
-			}
+// wait is the time until a probe is due, a hold or a back-off ends, or the next
+// round begins.
+func (h *health) wait(v *fsm.State, now time.Time, stamp int64) time.Duration {
+	next := h.began.Add(h.cfg.Interval)
+	soonest := func(t time.Time) {
+		if t.Before(next) {
+			next = t
 		}
 	}
+	for _, w := range h.watches {
+		if !w.busy && h.busy < maxProbes {
+			soonest(w.next)
+		}
+		if w.obs.Held {
+			soonest(w.held)
+		}
+	}
+	for _, row := range v.Containers {
+		if row.RetryAt > stamp {
+			soonest(now.Add(time.Duration(row.RetryAt-stamp) * time.Millisecond))
+		}
+	}
+	return max(0, next.Sub(now))
 }
 
-// polledYet ticks until the first round of a term is through.
-func (c *Control) polledYet(polled bool) <-chan time.Time {
-	if polled {
+// notePolled writes down, once a term, that the leader has probed every container
+// that runs: until then what it shows is its predecessor's word.
+func (h *health) notePolled(ctx context.Context) error {
+	if h.polled {
 		return nil
 	}
-	return time.After(startProbe)
+	for _, w := range h.watches {
+		if !w.obs.Probed {
+			return nil
+		}
+	}
+	h.polled = true
+	note := fsm.Note{
+		ID: fmt.Sprintf("polled-%s-%d", h.cfg.Node, h.term.began), What: "polled", Node: h.cfg.Node,
+		Reason: fmt.Sprintf("the new leader has probed every container once: %d", len(h.watches)),
+	}
+	return h.do(ctx, []Action{{note, "first round"}})
 }
-
-// watch probes one generation: often until it first answers, then each interval,
-// and at once when somebody suspects it.
-func (c *Control) watch(ctx context.Context, h *health, k rowKey, slots chan struct{}, kick <-chan struct{}) {
-	wait := time.NewTimer(0)
-	defer wait.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-wait.C:
-		case <-kick:
-		}
-		view := c.views.View()
-		row, ok := view.Container(k.service, k.number)
-		sv, has := view.Service(k.service)
-		if !ok || !has || row.Generation != k.generation {
-			return
-		}
-		began := time.Now()
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		err, certain := c.examine(ctx, view, row, sv.Spec)
-		<-slots
-		if ctx.Err() != nil {
-			return
-		}
-		if h.record(k, err, certain) {
-			c.poke()
-		}
-		interval := c.cfg.Interval
-		if !row.Status && err != nil {
-			interval = startProbe
-		}
-		wait.Reset(max(0, interval-time.Since(began)))
-	}
-}
-
-// examine probes a row; where nothing answers at all, its node is asked for a
-// second opinion, so that one bad link relaunches nothing.
-func (c *Control) examine(ctx context.Context, view *fsm.State, row fsm.Container, s fsm.Spec) (err error, certain bool) {
-	err = c.prober.Probe(ctx, c.cfg.DialAddr(view, row), s.Health.Path, time.Duration(s.Health.Timeout))
-	if err == nil || !errors.Is(err, errSilent) {
-		return err, true
-	}
-	if row.Node == c.cfg.Node || !row.Status {
-		return err, row.Node == c.cfg.Node
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.Health.Timeout)+secondOpinion)
-	defer cancel()
-	second := c.peers.ProbeFrom(ctx, row.Node, row)
-	if second == nil {
-		return nil, true
-	}
-	return err, errors.Is(second, ErrUnhealthy)
-}
-
-// secondOpinion is the time for the question's own way, beside the probe's.
-const secondOpinion = 250 * time.Millisecond
-
-// ErrUnhealthy is what Peers.ProbeFrom wraps when the owner has probed and agrees.
-var ErrUnhealthy = errors.New("unhealthy")

@@ -8,24 +8,25 @@ import (
 	"orch/fsm"
 )
 
-// Pending is something that will happen by itself.
+// Pending is something that will happen by itself. DueMS is -1 where it waits for
+// something other than time.
 type Pending struct {
 	What   string `json:"what"`
 	Reason string `json:"reason"`
 	DueMS  int64  `json:"due_in_ms"`
 }
 
+// waiting marks what no clock decides.
+const waiting = -1
+
 // Upcoming says what will happen next and when, as any node can tell from its
-// view: back-offs, drains, and the next scale-down.
+// view: back-offs, drains, the next scale-down, nodes that are dead or leave. What
+// is due first stands first.
 func Upcoming(v *fsm.State, now int64) []Pending {
 	out := []Pending{}
 	for _, row := range v.Containers {
-		name := fmt.Sprintf("%s/%d", row.Service, row.Number)
-		switch {
-		case row.Desired == fsm.Draining:
-			out = append(out, Pending{"stop " + name, row.Reason, max(0, row.DrainDeadline-now)})
-		case row.RetryAt > 0 && !row.Status:
-			out = append(out, Pending{"relaunch " + name, row.Reason, max(0, row.RetryAt-now)})
+		if p, ok := upcomingRow(v, row, now); ok {
+			out = append(out, p)
 		}
 	}
 	for _, sv := range v.Services {
@@ -33,20 +34,63 @@ func Upcoming(v *fsm.State, now int64) []Pending {
 			out = append(out, p)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Pending) int { return cmp.Compare(a.DueMS, b.DueMS) })
+	for _, n := range v.Nodes {
+		if p, ok := upcomingNode(v, n, now); ok {
+			out = append(out, p)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Pending) int {
+		return cmp.Or(cmp.Compare(max(a.DueMS, 0), max(b.DueMS, 0)), cmp.Compare(a.What, b.What))
+	})
 	return out
+}
+
+func upcomingRow(v *fsm.State, row fsm.Container, now int64) (Pending, bool) {
+	name := fmt.Sprintf("%s/%d", row.Service, row.Number)
+	n, _ := v.Node(row.Node)
+	switch {
+	case row.Desired == fsm.Stopped:
+		return Pending{}, false // its node is about to
+	case row.Desired == fsm.Draining:
+		return Pending{"stop " + name, row.Reason + "; at the latest, when requests are still in flight", max(0, row.DrainDeadline-now)}, true
+	case row.Status:
+		return Pending{}, false
+	case gone(n.Status):
+		return Pending{"relaunch " + name, "node " + row.Node + " is " + string(n.Status) + "; it goes to another node that is alive", waiting}, true
+	case row.RetryAt > max(row.Since, now):
+		return Pending{"relaunch " + name, row.Reason, row.RetryAt - now}, true
+	case row.Observed == fsm.Running:
+		if left := row.Since + startLimit(v, row) - now; left > 0 {
+			return Pending{"relaunch " + name, "unless it answers its health API first", left}, true
+		}
+	}
+	return Pending{}, false
+}
+
+func upcomingNode(v *fsm.State, n fsm.Node, now int64) (Pending, bool) {
+	rows := len(v.RowsOn(n.ID))
+	switch n.Status {
+	case fsm.NodeDraining:
+		return Pending{"remove node " + n.ID, fmt.Sprintf("it leaves; %d of its containers are still to be replaced elsewhere", rows), waiting}, true
+	case fsm.NodeDead:
+		return Pending{"remove node " + n.ID, "it is dead, and loses its vote unless it returns", max(0, n.Since+defaultReapAfter.Milliseconds()-now)}, true
+	}
+	return Pending{}, false
 }
 
 // scaleDown finds the second at which a service will shrink if no request comes.
 func scaleDown(sv fsm.Service, now int64) (Pending, bool) {
-	if sv.Manual != 0 || sv.Removing || sv.Decision.Desired <= sv.Spec.Scale.Min {
+	current := sv.Decision.Desired
+	if sv.Manual != 0 || sv.Removing || current <= sv.Spec.Scale.Min {
 		return Pending{}, false
 	}
-	horizon := (int64(sv.Spec.Scale.Window) + int64(sv.Spec.Scale.Cooldown)) / 1e9
-	for s := int64(1); s <= horizon+1; s++ {
-		if d := desired(sv, now+s*1000); d.Desired < sv.Decision.Desired {
+	if want(sv.Spec.Scale, requestsUntil(sv, now/1000-1)) >= current {
+		return Pending{}, false // the requests that it has ask for no less
+	}
+	for s := int64(1); s <= seconds(sv.Spec.Scale.Window)+seconds(sv.Spec.Scale.Cooldown)+1; s++ {
+		if d := decide(sv, now+s*1000); d.Desired < current {
 			return Pending{
-				What:   fmt.Sprintf("scale %s from %d to %d", sv.Name, sv.Decision.Desired, d.Desired),
+				What:   fmt.Sprintf("scale %s from %d to %d", sv.Name, current, d.Desired),
 				Reason: "fewer requests, unless more come", DueMS: s * 1000,
 			}, true
 		}
