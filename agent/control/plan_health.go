@@ -46,7 +46,7 @@ func planHealth(v *fsm.State, seen map[rowKey]observation, now int64, jitter flo
 			h.lost(row, sv, o)
 		case row.Observed == fsm.Stopped && n.Status == fsm.NodeDraining:
 			// Its replacement is made elsewhere, under another number.
-		case row.Observed == fsm.Stopped:
+		case row.Observed == fsm.Stopped || row.PortTaken:
 			h.ended(row, sv)
 		case row.Observed == fsm.Running:
 			h.running(row, sv, o, n.Status == fsm.NodeDraining)
