@@ -77,6 +77,9 @@ const (
 	stateDead     = "dead"
 	stateRunning  = "running"
 	statePaused   = "paused"
+	// stateDying is the worker's own word: an event said that it died, the engine
+	// still lists it as alive, and its port may not be free yet.
+	stateDying = "dying"
 )
 
 // alive: it has a process, and so may hold its port. A state that this release

@@ -47,6 +47,8 @@ type memory struct {
 	down   bool
 	deaf   bool                     // events are lost
 	lag    time.Duration            // of a listing
+	late   time.Duration            // added to the time of events
+	linger time.Duration            // from the event of a death until listings show it
 	slow   map[string]time.Duration // by name: how long a start takes
 	rude   map[string]bool          // by name: ignores SIGTERM
 	stuck  map[string]bool          // by name: cannot be ended
@@ -59,7 +61,8 @@ type memory struct {
 
 type box struct {
 	worker.Container
-	log string
+	log   string
+	until time.Time // it has died, but is listed and holds its port until then
 }
 
 type reader struct {
@@ -113,7 +116,7 @@ func (m *memory) Run(ctx context.Context, s worker.Spec) (worker.Container, erro
 	}
 	port := fmt.Sprintf("%s:%d", s.HostIP, s.HostPort)
 	for _, o := range m.all {
-		if o != b && holds(o.Container) && fmt.Sprintf("%s:%d", o.HostIP, o.HostPort) == port {
+		if o != b && (holds(o.Container) || time.Now().Before(o.until)) && fmt.Sprintf("%s:%d", o.HostIP, o.HostPort) == port {
 			err = fmt.Errorf("%w: %s by %s", errPort, port, o.Name)
 		}
 	}
@@ -191,13 +194,18 @@ func (m *memory) snapshot(labels map[string]string) ([]worker.Container, time.Du
 	var out []worker.Container
 	for _, id := range slices.Sorted(maps.Keys(m.all)) {
 		if matches(m.all[id].Labels, labels) {
-			out = append(out, copied(m.all[id]))
+			c := copied(m.all[id])
+			if time.Now().Before(m.all[id].until) {
+				c.State, c.ExitCode, c.Reason, c.Addr = "running", 0, "", "172.17.0.1:1"
+			}
+			out = append(out, c)
 		}
 	}
 	return out, m.lag, nil
 }
 
 func (m *memory) Kill(_ context.Context, id string) error {
+	m.lingering(id)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if b := m.all[id]; b != nil && m.stuck[b.Name] {
@@ -211,7 +219,21 @@ func (m *memory) Kill(_ context.Context, id string) error {
 	return nil
 }
 
+// lingering waits until a container that has died lets go, as Docker does.
+func (m *memory) lingering(id string) {
+	var wait time.Duration
+	m.with(func() {
+		if b := m.all[id]; b != nil {
+			wait = time.Until(b.until)
+		}
+	})
+	if wait > 0 {
+		<-time.After(wait)
+	}
+}
+
 func (m *memory) Stop(ctx context.Context, id string, grace time.Duration) error {
+	m.lingering(id)
 	m.mu.Lock()
 	b := m.all[id]
 	rude := b != nil && (m.rude[b.Name] || b.State == "paused") // a frozen process hears nothing
@@ -280,12 +302,16 @@ func (m *memory) Events(ctx context.Context, labels map[string]string) <-chan wo
 
 // tell sends an event; a reader that is too slow loses it. m.mu is held.
 func (m *memory) tell(b *box, kind string) {
+	labels := maps.Clone(b.Labels)
+	if kind == "die" && labels != nil {
+		labels["exitCode"] = fmt.Sprint(b.ExitCode)
+	}
 	for r := range m.readers {
 		if m.deaf || !matches(b.Labels, r.labels) {
 			continue
 		}
 		select {
-		case r.out <- worker.Event{Name: b.Name, ID: b.ID, Kind: kind, Labels: b.Labels, At: time.Now()}:
+		case r.out <- worker.Event{Name: b.Name, ID: b.ID, Kind: kind, Labels: labels, At: time.Now().Add(m.late)}:
 		default:
 		}
 	}
@@ -294,6 +320,10 @@ func (m *memory) tell(b *box, kind string) {
 func (m *memory) end(id string, code int, reason string) {
 	if b := m.all[id]; b != nil && holds(b.Container) {
 		b.State, b.ExitCode, b.Reason, b.Addr = "exited", code, reason, ""
+		b.until = time.Now().Add(m.linger)
+		if reason != "" {
+			m.tell(b, "oom")
+		}
 		m.tell(b, "die")
 	}
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"orch/fsm"
@@ -39,6 +40,7 @@ func (w *Worker) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	w.dying(list, time.Now())
 	t := w.look(list)
 	w.metrics.pass(len(list))
 	w.mu.Lock()
@@ -57,7 +59,7 @@ func (w *Worker) pass(ctx context.Context) (time.Duration, error) {
 		return wanted || len(t.present[k]) > 0
 	})
 	if settled && !w.Ready() {
-		w.log.Info("this node's containers match its rows", "rows", len(t.rows))
+		w.log.Info("reconciled: what was here is adopted, nothing else runs", "rows", len(t.rows))
 		close(w.reconciled)
 	}
 	return wait, nil
@@ -171,7 +173,7 @@ func (w *Worker) noteAdopted(k key, m *memo, row *fsm.Container, t table) {
 // noteOrphans keeps the time since which a container has had no row, and logs
 // each change of mind.
 func (w *Worker) noteOrphans(k key, m *memo, row *fsm.Container, t table) {
-	orphans := row == nil && len(t.present[k]) > 0
+	orphans := row == nil && slices.ContainsFunc(t.present[k], Container.alive)
 	switch {
 	case orphans && m.orphanSince.IsZero():
 		m.orphanSince = t.now

@@ -126,9 +126,9 @@ func planRow(in input) action {
 	switch {
 	case current == nil:
 		a = planMissing(in, a)
-	case !current.alive() && r.Observed != fsm.Stopped:
+	case current.over() && r.Observed != fsm.Stopped:
 		a.verb, a.report = report, in.observe(fsm.Stopped, endOf(*current))
-	case !current.alive():
+	case current.over():
 		// Reported. It stays for its logs until the next generation.
 	case r.Observed == fsm.Stopped || m.ended != "":
 		a.kill = append(a.kill, *current)
@@ -172,7 +172,7 @@ func planMissing(in input, a action) action {
 
 // begin turns a into a start.
 func (a action) begin(in input) action {
-	a.verb, a.reason, a.run = start, in.row.Reason, true
+	a.verb, a.reason, a.run = start, fmt.Sprintf("generation %d takes its place", in.row.Generation), true
 	return a
 }
 
@@ -197,6 +197,9 @@ func (in input) observe(p fsm.Phase, reason string) *fsm.Observe {
 
 func beforeRunning(p fsm.Phase) bool { return p == fsm.Pending || p == fsm.Starting }
 
+// over: its process has ended, whether or not what it held is free.
+func (c Container) over() bool { return !c.alive() || c.State == stateDying }
+
 // endOf says in one line how a container ended.
 func endOf(c Container) string {
 	what := fmt.Sprintf("exit code %d", c.ExitCode)
@@ -205,6 +208,8 @@ func endOf(c Container) string {
 		what = "removed from outside"
 	case c.State == stateCreated:
 		what = "it was never started"
+	case c.ExitCode < 0:
+		what = "it ended"
 	}
 	if c.Reason != "" {
 		what += ": " + c.Reason

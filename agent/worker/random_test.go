@@ -115,7 +115,10 @@ func (h *home) disturb(r *rand.Rand, e watched) {
 	case 12:
 		h.engine.with(func() { h.engine.deaf = r.IntN(2) == 0; h.engine.slow[worker.Name(clusterID, row)] = 3 * time.Second })
 	case 13:
-		h.engine.with(func() { h.engine.lag = time.Duration(r.IntN(3)) * 30 * time.Millisecond })
+		h.engine.with(func() {
+			h.engine.lag = time.Duration(r.IntN(3)) * 30 * time.Millisecond
+			h.engine.linger = time.Duration(r.IntN(3)) * 200 * time.Millisecond
+		})
 	case 14:
 		h.engine.with(func() {
 			h.engine.rude[worker.Name(clusterID, row)] = true

@@ -93,8 +93,9 @@ type Worker struct {
 
 	mu      sync.Mutex
 	memos   map[key]*memo
-	running int // operations under way
-	starts  int // of these, starts
+	deaths  map[string]death // by container ID
+	running int              // operations under way
+	starts  int              // of these, starts
 }
 
 // New returns a worker that does nothing until Run.
@@ -112,7 +113,7 @@ func New(cfg Config, views Views, propose Proposer, engine Engine) *Worker {
 		cfg: cfg, views: views, propose: propose, engine: engine,
 		log:  cfg.Logger.With("node", cfg.Node),
 		kick: make(chan struct{}, 1), reconciled: make(chan struct{}),
-		memos: map[key]*memo{},
+		memos: map[key]*memo{}, deaths: map[string]death{},
 	}
 	w.metrics = newMetrics(w)
 	return w
@@ -205,8 +206,9 @@ func (w *Worker) loop(ctx context.Context, pokes <-chan struct{}) {
 // again, and what it may have lost is looked for.
 func (w *Worker) watch(ctx context.Context) {
 	for n := 1; ctx.Err() == nil; n++ {
-		for range w.engine.Events(ctx, w.labels()) {
+		for e := range w.engine.Events(ctx, w.labels()) {
 			n = 1
+			w.hear(e)
 			w.wake()
 		}
 		pause(ctx, backoff(n))

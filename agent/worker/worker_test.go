@@ -54,6 +54,71 @@ func TestDeathIsReportedAndNotHealedHere(t *testing.T) {
 	})
 }
 
+// Docker tells of a death before its listings show it, and before the port is free.
+func TestDeathIsHeardBeforeItIsListed(t *testing.T) {
+	inBubble(t, func(h *home) {
+		h.place(1, "n1", 8000)
+		h.start()
+		h.elapse(soon)
+		h.engine.with(func() { h.engine.linger = 300 * time.Millisecond })
+		h.engine.die(h.name(1), 137, "out of memory")
+		h.elapse(20 * time.Millisecond)
+		h.wantRow(1, fsm.Stopped, "exit code 137: out of memory")
+		h.relaunch(1, "n1", 8000)
+		h.elapse(400 * time.Millisecond)
+		h.wantRow(1, fsm.Running, "")
+		h.wantContainers(h.name(1) + "=running")
+		if n := h.logs.count("is taken"); n != 0 {
+			t.Errorf("its own port was called taken %d times", n)
+		}
+	})
+}
+
+// The word of an event does not outlive its window: a container that was started
+// again by hand, unheard, is ended, since its end was reported.
+func TestEventDoesNotOutweighTheListingForLong(t *testing.T) {
+	inBubble(t, func(h *home) {
+		h.place(1, "n1", 8000)
+		h.start()
+		h.elapse(soon)
+		h.engine.with(func() {
+			h.engine.tell(h.engine.find(h.name(1)), "die")
+			h.engine.deaf = true
+		})
+		h.elapse(soon)
+		h.wantRow(1, fsm.Stopped, "")
+		h.wantContainers(h.name(1) + "=running")
+		h.elapse(4 * time.Second)
+		h.wantContainers()
+	})
+}
+
+// An event of long ago, as a reopened stream may repeat it, changes nothing; nor
+// does a death after which the container was started again.
+func TestOldEventsChangeNothing(t *testing.T) {
+	inBubble(t, func(h *home) {
+		h.place(1, "n1", 8000)
+		h.start()
+		h.elapse(soon)
+		name := h.name(1)
+		h.engine.with(func() {
+			h.engine.late = -2 * time.Second
+			h.engine.tell(h.engine.find(name), "die")
+			h.engine.late, h.engine.deaf = 0, false
+			h.engine.lag = 50 * time.Millisecond
+			h.engine.tell(h.engine.find(name), "pause") // begins a slow listing
+		})
+		h.elapse(20 * time.Millisecond)
+		h.engine.with(func() {
+			h.engine.tell(h.engine.find(name), "die")
+			h.engine.tell(h.engine.find(name), "start")
+		})
+		h.elapse(5 * time.Second)
+		h.wantRow(1, fsm.Running, "")
+		h.wantContainers(name + "=running")
+	})
+}
+
 func TestRelaunchOnTheSamePort(t *testing.T) {
 	for _, state := range []string{"running", "paused", "exited"} {
 		inBubble(t, func(h *home) {
