@@ -80,7 +80,8 @@ func (n *Node) await(ctx context.Context, start func(*raft.Raft) raft.Future) er
 	case err := <-done:
 		return outcome(err)
 	case <-raised:
-		return fmt.Errorf("%w: %w", ErrUnknown, ErrFenced)
+		// Not ErrFenced too: that one is definite.
+		return fmt.Errorf("%w: the node was fenced meanwhile", ErrUnknown)
 	case <-ctx.Done():
 		return gaveUp(ctx)
 	}
