@@ -46,40 +46,42 @@ func smallDisk(t *testing.T, dir string) bool {
 	return true
 }
 
-func TestFullDiskOfLeader(t *testing.T) {
-	var fill, empty func()
-	disks := map[string]*faulty{}
-	c := newCluster(t, 3, func(_ int, cfg *Config) {
-		disks[cfg.ID] = &faulty{}
-		cfg.wrapDisk = disks[cfg.ID].wrap
+// fullable makes three nodes of which n1 has a disk that can be filled: a small
+// real one, or a pretended one where the test may not mount.
+func fullable(t *testing.T) (c *cluster, fill, empty func()) {
+	pretended := &faulty{}
+	fill, empty = func() { pretended.fail(syscall.ENOSPC) }, func() { pretended.fail(nil) }
+	c = newCluster(t, 3, func(_ int, cfg *Config) {
 		if cfg.ID != "n1" {
 			return
 		}
-		if smallDisk(t, cfg.Dir) {
-			ballast := filepath.Join(cfg.Dir, "ballast")
-			fill = func() {
-				f, err := os.Create(ballast)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer f.Close()
-				for err == nil {
-					_, err = f.Write(make([]byte, 4096))
-				}
-				if !errors.Is(err, syscall.ENOSPC) {
-					t.Fatal(err)
-				}
-			}
-			empty = func() {
-				if err := os.Remove(ballast); err != nil {
-					t.Fatal(err)
-				}
-			}
+		cfg.wrapDisk = pretended.wrap
+		if !smallDisk(t, cfg.Dir) {
 			return
 		}
-		fill = func() { disks["n1"].fail(syscall.ENOSPC) }
-		empty = func() { disks["n1"].fail(nil) }
+		ballast := filepath.Join(cfg.Dir, "ballast")
+		fill = func() { fillDisk(t, ballast) }
+		empty = func() { must(t, os.Remove(ballast)) }
 	})
+	return c, fill, empty
+}
+
+// fillDisk writes to path until there is no room.
+func fillDisk(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	must(t, err)
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+func TestFullDiskOfLeader(t *testing.T) {
+	c, fill, empty := fullable(t)
 	full := c.servers[0]
 	for l := c.leader(); l != full; l = c.leader() {
 		if err := l.Transfer(within(t, patience), full.cfg.ID); err != nil {

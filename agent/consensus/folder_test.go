@@ -90,8 +90,14 @@ func editDB(t *testing.T, path string, edit func(*bbolt.Tx) error) {
 	}
 }
 
-func TestDamagedFolderIsRefusedUntouched(t *testing.T) {
-	used, cfg := usedFolder(t)
+// damage is one thing that can have happened to a folder.
+type damage struct {
+	file string // that the error must name
+	do   func(path string)
+}
+
+// damages are those of a folder that usedFolder makes.
+func damages(t *testing.T) map[string]damage {
 	half := func(b []byte) []byte { return b[:len(b)/2] }
 	noise := func(from int) func([]byte) []byte {
 		return func(b []byte) []byte {
@@ -102,56 +108,57 @@ func TestDamagedFolderIsRefusedUntouched(t *testing.T) {
 		}
 	}
 	page := os.Getpagesize()
-	for name, damage := range map[string]struct {
-		file string // that the error must name
-		do   func(path string)
-	}{
-		"empty":            {dbFile, func(p string) { overwrite(t, p, func([]byte) []byte { return nil }) }},
-		"cut off":          {dbFile, func(p string) { overwrite(t, p, half) }},
-		"cut to its heads": {dbFile, func(p string) { overwrite(t, p, func(b []byte) []byte { return b[:2*page] }) }},
-		"cut in a head":    {dbFile, func(p string) { overwrite(t, p, func(b []byte) []byte { return b[:100] }) }},
-		"noise":            {dbFile, func(p string) { overwrite(t, p, noise(0)) }},
-		"noise in pages":   {dbFile, func(p string) { overwrite(t, p, noise(2*page)) }},
-		"text":             {dbFile, func(p string) { overwrite(t, p, func([]byte) []byte { return bytes.Repeat([]byte("hello\n"), 5000) }) }},
-		"missing":          {dbFile, func(p string) { must(t, os.Remove(p)) }},
-		"another program's": {dbFile, func(p string) {
-			editDB(t, p, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("logs")) })
-		}},
-		"a gap": {dbFile, func(p string) {
-			editDB(t, p, func(tx *bbolt.Tx) error {
-				c := tx.Bucket([]byte("logs")).Cursor()
-				c.Last()
-				c.Prev()
-				return c.Delete()
-			})
-		}},
-		"a garbled entry": {dbFile, func(p string) {
-			editDB(t, p, func(tx *bbolt.Tx) error {
-				b := tx.Bucket([]byte("logs"))
-				k, _ := b.Cursor().Last()
-				return b.Put(bytes.Clone(k), []byte{0xc1, 0xff})
-			})
-		}},
-		"a term that is behind": {dbFile, func(p string) {
-			editDB(t, p, func(tx *bbolt.Tx) error {
-				return tx.Bucket([]byte("conf")).Put([]byte(keyCurrentTerm), make([]byte, 8))
-			})
-		}},
-		"a short term": {dbFile, func(p string) {
-			editDB(t, p, func(tx *bbolt.Tx) error {
-				return tx.Bucket([]byte("conf")).Put([]byte(keyLastVoteTerm), []byte{1})
-			})
-		}},
-		"a flipped bit":   {stateFile, func(p string) { overwrite(t, p, func(b []byte) []byte { b[len(b)/2] ^= 1; return b }) }},
-		"half a snapshot": {stateFile, func(p string) { overwrite(t, p, half) }},
-		"no state":        {stateFile, func(p string) { must(t, os.Remove(p)) }},
-		"no description":  {metaFile, func(p string) { must(t, os.Remove(p)) }},
-		"garbage meta":    {metaFile, func(p string) { overwrite(t, p, noise(0)) }},
+	edit := func(change func(*bbolt.Tx) error) func(string) {
+		return func(path string) { editDB(t, path, change) }
+	}
+	write := func(change func([]byte) []byte) func(string) {
+		return func(path string) { overwrite(t, path, change) }
+	}
+	remove := func(path string) { must(t, os.Remove(path)) }
+	return map[string]damage{
+		"empty":            {dbFile, write(func([]byte) []byte { return nil })},
+		"cut off":          {dbFile, write(half)},
+		"cut to its heads": {dbFile, write(func(b []byte) []byte { return b[:2*page] })},
+		"cut in a head":    {dbFile, write(func(b []byte) []byte { return b[:100] })},
+		"noise":            {dbFile, write(noise(0))},
+		"noise in pages":   {dbFile, write(noise(2 * page))},
+		"text":             {dbFile, write(func([]byte) []byte { return bytes.Repeat([]byte("hello\n"), 5000) })},
+		"missing":          {dbFile, remove},
+		"another program's": {dbFile, edit(func(tx *bbolt.Tx) error {
+			return tx.DeleteBucket([]byte("logs"))
+		})},
+		"a gap": {dbFile, edit(func(tx *bbolt.Tx) error {
+			c := tx.Bucket([]byte("logs")).Cursor()
+			c.Last()
+			c.Prev()
+			return c.Delete()
+		})},
+		"a garbled entry": {dbFile, edit(func(tx *bbolt.Tx) error {
+			b := tx.Bucket([]byte("logs"))
+			k, _ := b.Cursor().Last()
+			return b.Put(bytes.Clone(k), []byte{0xc1, 0xff})
+		})},
+		"a term that is behind": {dbFile, edit(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("conf")).Put([]byte(keyCurrentTerm), make([]byte, 8))
+		})},
+		"a short term": {dbFile, edit(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("conf")).Put([]byte(keyLastVoteTerm), []byte{1})
+		})},
+		"a flipped bit":   {stateFile, write(func(b []byte) []byte { b[len(b)/2] ^= 1; return b })},
+		"half a snapshot": {stateFile, write(half)},
+		"no state":        {stateFile, remove},
+		"no description":  {metaFile, remove},
+		"garbage meta":    {metaFile, write(noise(0))},
 		"a state that the machine refuses": {stateFile, func(p string) {
 			overwrite(t, p, func([]byte) []byte { return []byte("{") })
 			overwrite(t, filepath.Join(filepath.Dir(p), metaFile), func(b []byte) []byte { return resum(t, b, []byte("{")) })
 		}},
-	} {
+	}
+}
+
+func TestDamagedFolderIsRefusedUntouched(t *testing.T) {
+	used, cfg := usedFolder(t)
+	for name, damage := range damages(t) {
 		t.Run(name, func(t *testing.T) {
 			cfg := cfg
 			cfg.Dir = filepath.Join(t.TempDir(), "data")
@@ -273,12 +280,7 @@ func TestSnapshotOnFullDisk(t *testing.T) {
 		}
 	}
 	ballast := filepath.Join(s.cfg.Dir, "ballast")
-	f, err := os.Create(ballast)
-	must(t, err)
-	for err == nil {
-		_, err = f.Write(make([]byte, 4096))
-	}
-	must(t, f.Close())
+	fillDisk(t, ballast)
 	if err := s.raft.Load().Snapshot().Error(); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Fatalf("a snapshot on a full disk: %v", err)
 	}
