@@ -91,7 +91,7 @@ func (w *Worker) act(ctx context.Context, k key, m *memo, row *fsm.Container, sp
 	if row != nil {
 		grace = time.Duration(spec.Grace)
 	}
-	if err := w.clear(ctx, k, a, grace); err != nil {
+	if err := w.clear(ctx, k, m, a, grace); err != nil {
 		return err
 	}
 	if a.run {
@@ -114,15 +114,20 @@ func (w *Worker) act(ctx context.Context, k key, m *memo, row *fsm.Container, sp
 }
 
 // clear ends what is to be gone.
-func (w *Worker) clear(ctx context.Context, k key, a action, grace time.Duration) error {
+func (w *Worker) clear(ctx context.Context, k key, m *memo, a action, grace time.Duration) error {
+	say := func(what string, c Container) {
+		if m.failures == 0 {
+			w.logEnd(k, c, what, a.reason)
+		}
+	}
 	for _, c := range a.kill {
-		w.logEnd(k, c, "container killed", a.reason)
+		say("container killed", c)
 		if err := w.kill(ctx, c); err != nil {
 			return err
 		}
 	}
 	for _, c := range a.stop {
-		w.logEnd(k, c, "container stopping", a.reason)
+		say("container stopping", c)
 		if err := w.stop(ctx, c, grace); err != nil {
 			return err
 		}
@@ -173,8 +178,12 @@ func (w *Worker) run(ctx context.Context, m *memo, row fsm.Container, s fsm.Spec
 	case why.again:
 		return nil, err
 	case why.taken:
+		again := m.taken == why.reason
 		m.taken, m.tryAt = why.reason, time.Now().Add(portRetry)
 		said.PortTaken, said.Reason = true, why.reason
+		if again {
+			return said, nil
+		}
 	default:
 		m.ended = why.reason
 		said.Phase, said.Reason = fsm.Stopped, why.reason

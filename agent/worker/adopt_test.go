@@ -272,6 +272,9 @@ func TestStuckContainer(t *testing.T) {
 		if h.w.Ready() {
 			t.Error("ready while an older generation runs")
 		}
+		if n := h.logs.count("container killed"); n != 1 {
+			t.Errorf("its end was logged %d times", n)
+		}
 		h.engine.with(func() { clear(h.engine.stuck) })
 		h.elapse(3 * time.Second)
 		h.wantContainers(h.name(1) + "=running")

@@ -88,7 +88,9 @@ func matches(have, want map[string]string) bool {
 	return true
 }
 
-func holds(c worker.Container) bool { return c.State == "running" || c.State == "paused" }
+func holds(c worker.Container) bool {
+	return c.State == "running" || c.State == "paused" || c.State == "removing"
+}
 
 func (m *memory) Run(ctx context.Context, s worker.Spec) (worker.Container, error) {
 	id, err := m.create(s)
@@ -303,7 +305,7 @@ func (m *memory) Events(ctx context.Context, labels map[string]string) <-chan wo
 // tell sends an event; a reader that is too slow loses it. m.mu is held.
 func (m *memory) tell(b *box, kind string) {
 	labels := maps.Clone(b.Labels)
-	if kind == "die" && labels != nil {
+	if kind == "die" && labels != nil && b.ExitCode >= 0 {
 		labels["exitCode"] = fmt.Sprint(b.ExitCode)
 	}
 	for r := range m.readers {

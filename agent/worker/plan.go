@@ -80,13 +80,13 @@ func planOrphans(in input) action {
 }
 
 // sort splits a row's containers: the one of this very version, and the others,
-// alive or ended.
+// ended or not. One that somebody is removing may still hold its port.
 func (in input) sort() (current *Container, living, ended []Container) {
 	for _, c := range in.present {
 		switch {
 		case current == nil && versionOf(c) == versionOfRow(in.row):
 			current = &c
-		case c.alive():
+		case c.alive() || c.State == stateRemoving:
 			living = append(living, c)
 		default:
 			ended = append(ended, c)

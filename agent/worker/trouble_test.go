@@ -26,6 +26,9 @@ func TestPortTaken(t *testing.T) {
 		if n := spy.runs(); n > 4 {
 			t.Errorf("%d tries in 16 s", n)
 		}
+		if n := h.logs.count("container not started"); n != 1 {
+			t.Errorf("it was logged %d times", n)
+		}
 		h.relaunch(1, "n1", 8001)
 		h.elapse(soon)
 		h.wantRow(1, fsm.Running, "")
@@ -398,5 +401,29 @@ func TestRunReturnsWhenAllHasEnded(t *testing.T) {
 		<-returned
 		h.wantContainers(h.name(1) + "=running")
 		h.wantRow(1, fsm.Pending, "")
+	})
+}
+
+// patient is an engine whose listings wait until nobody wants them.
+type patient struct{ *memory }
+
+func (p patient) List(ctx context.Context, _ map[string]string) ([]worker.Container, error) {
+	<-ctx.Done()
+	return nil, errDown
+}
+
+func TestStoppingTheNodeIsNoTrouble(t *testing.T) {
+	inBubble(t, func(h *home) {
+		h.startWith(patient{h.engine})
+		h.elapse(soon)
+		h.stop()
+		if reason, _ := h.w.Impaired(); reason != "" || h.logs.count("does not answer") != 0 {
+			t.Errorf("impaired: %q", reason)
+		}
+		h.startWith(patient{h.engine})
+		h.elapse(10 * time.Second) // nobody stops it now: the listing hangs
+		if reason, _ := h.w.Impaired(); reason == "" {
+			t.Error("a hung engine is no impairment")
+		}
 	})
 }

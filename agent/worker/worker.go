@@ -17,7 +17,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -248,9 +247,9 @@ type impairment struct {
 	since  time.Time
 }
 
-// note logs the change only.
+// note logs the change only. An engine that is not waited for has not failed.
 func (i *impairment) note(ctx context.Context, log *slog.Logger, err error) {
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return
 	}
 	i.mu.Lock()

@@ -74,6 +74,20 @@ func TestDeathIsHeardBeforeItIsListed(t *testing.T) {
 	})
 }
 
+func TestDeathThatNobodySaw(t *testing.T) {
+	for _, linger := range []time.Duration{0, 300 * time.Millisecond} {
+		inBubble(t, func(h *home) {
+			h.place(1, "n1", 8000)
+			h.start()
+			h.elapse(soon)
+			h.engine.with(func() { h.engine.linger = linger })
+			h.engine.die(h.name(1), -1, "")
+			h.elapse(soon)
+			h.wantRow(1, fsm.Stopped, "it ended")
+		})
+	}
+}
+
 // The word of an event does not outlive its window: a container that was started
 // again by hand, unheard, is ended, since its end was reported.
 func TestEventDoesNotOutweighTheListingForLong(t *testing.T) {
@@ -120,7 +134,7 @@ func TestOldEventsChangeNothing(t *testing.T) {
 }
 
 func TestRelaunchOnTheSamePort(t *testing.T) {
-	for _, state := range []string{"running", "paused", "exited"} {
+	for _, state := range []string{"running", "paused", "exited", "removing"} {
 		inBubble(t, func(h *home) {
 			h.place(1, "n1", 8000)
 			h.start()
@@ -136,6 +150,9 @@ func TestRelaunchOnTheSamePort(t *testing.T) {
 			h.elapse(soon)
 			h.wantRow(1, fsm.Running, "")
 			h.wantContainers(h.name(1) + "=running")
+			if n := h.logs.count("WARN"); n != 0 {
+				t.Errorf("%s: %d warnings", state, n)
+			}
 		})
 	}
 }
