@@ -174,15 +174,18 @@ func (c *Cluster) Down() error {
 	return errors.Join(errs...)
 }
 
-// Until calls f each interval until it returns nil; when ctx ends first, its last
-// error is returned.
+// ErrEnded is wrapped by errors that no waiting mends.
+var ErrEnded = errors.New("ended")
+
+// Until calls f each interval until it returns nil or ErrEnded; when ctx ends first,
+// its last error is returned.
 func Until(ctx context.Context, interval time.Duration, f func() error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		err := f()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, ErrEnded) {
+			return err
 		}
 		select {
 		case <-ctx.Done():

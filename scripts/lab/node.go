@@ -113,7 +113,7 @@ func (n *Node) Start(ctx context.Context) error {
 	go func() { n.exit = cmd.Wait(); close(n.done) }()
 	return Until(ctx, 10*time.Millisecond, func() error {
 		if !n.Running() {
-			return fmt.Errorf("%s ended: %v\n%s", n.ID, n.exit, n.Log(20))
+			return fmt.Errorf("%s %w: %v\n%s", n.ID, ErrEnded, n.exit, n.Log(20))
 		}
 		return n.get(ctx, "/-/healthy", nil)
 	})
