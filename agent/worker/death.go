@@ -22,7 +22,7 @@ type death struct {
 func (w *Worker) hear(e Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d, now := w.deaths[e.ID], time.Now()
+	d := w.deaths[e.ID]
 	switch e.Kind {
 	case "oom":
 		d.oom = true
@@ -32,9 +32,6 @@ func (w *Worker) hear(e Event) {
 			code = -1
 		}
 		d.at, d.code = e.At, code
-		if now.Sub(e.At) >= deathWindow {
-			return
-		}
 	case "start":
 		delete(w.deaths, e.ID)
 		return
