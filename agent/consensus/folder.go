@@ -93,18 +93,18 @@ func openDB(dir string) (*raftboltdb.BoltStore, error) {
 	return db, nil
 }
 
-// verifyDB reads the whole of raft.db and says what is wrong with it. It writes
-// nothing. Opening a damaged file for writing would touch it, and can end the
+// verifyDB reads the whole of raft.db and says what is wrong with it, or how many
+// bytes of entries it holds. It writes nothing. Opening a damaged file for writing would touch it, and can end the
 // process: bbolt panics on goroutines of its own, and a page beyond the end of a
 // truncated file is a fault of memory.
-func verifyDB(dir string, snap *raft.SnapshotMeta) (err error) {
+func verifyDB(dir string, snap *raft.SnapshotMeta) (live int64, err error) {
 	path := filepath.Join(dir, dbFile)
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
+		return 0, fmt.Errorf("open %s: %w", path, err)
 	}
 	if info.Size() == 0 {
-		return damaged(path, "the file is empty")
+		return 0, damaged(path, "the file is empty")
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -114,10 +114,10 @@ func verifyDB(dir string, snap *raft.SnapshotMeta) (err error) {
 	}()
 	db, err := bbolt.Open(path, 0o600, boltOptions(true))
 	if err != nil {
-		return openError(path, err)
+		return 0, openError(path, err)
 	}
 	defer db.Close()
-	return db.View(func(tx *bbolt.Tx) error {
+	err = db.View(func(tx *bbolt.Tx) error {
 		if tx.Size() > info.Size() {
 			return damaged(path, "it has %d bytes of %d: it was cut off", info.Size(), tx.Size())
 		}
@@ -129,8 +129,10 @@ func verifyDB(dir string, snap *raft.SnapshotMeta) (err error) {
 		if err != nil {
 			return err
 		}
-		return verifyLog(path, logs, term, snap)
+		live, err = verifyLog(path, logs, term, snap)
+		return err
 	})
+	return live, err
 }
 
 func verifyConf(path string, conf *bbolt.Bucket) (term uint64, err error) {
@@ -152,7 +154,7 @@ func verifyConf(path string, conf *bbolt.Bucket) (term uint64, err error) {
 // verifyLog decodes each entry. Above the newest snapshot there is no gap and
 // no step back in term; below it a follower that was sent a snapshot may have
 // left one.
-func verifyLog(path string, logs *bbolt.Bucket, term uint64, snap *raft.SnapshotMeta) error {
+func verifyLog(path string, logs *bbolt.Bucket, term uint64, snap *raft.SnapshotMeta) (live int64, err error) {
 	var floor uint64 // the last index that the log need not have
 	if snap != nil {
 		floor = snap.Index
@@ -161,25 +163,26 @@ func verifyLog(path string, logs *bbolt.Bucket, term uint64, snap *raft.Snapshot
 	c := logs.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		if len(k) != 8 {
-			return damaged(path, "an entry has a key of %d bytes", len(k))
+			return 0, damaged(path, "an entry has a key of %d bytes", len(k))
 		}
+		live += int64(len(k) + len(v))
 		index := binary.BigEndian.Uint64(k)
 		var l raft.Log
 		if err := codec.NewDecoderBytes(v, &codec.MsgpackHandle{}).Decode(&l); err != nil {
-			return damaged(path, "entry %d: %v", index, err)
+			return 0, damaged(path, "entry %d: %v", index, err)
 		}
 		if l.Index != index || l.Term == 0 || l.Term > term {
-			return damaged(path, "entry %d says index %d and term %d, in term %d", index, l.Index, l.Term, term)
+			return 0, damaged(path, "entry %d says index %d and term %d, in term %d", index, l.Index, l.Term, term)
 		}
 		if index <= floor {
 			continue
 		}
 		if index != next || l.Term < lastTerm {
-			return damaged(path, "entry %d of term %d stands where entry %d was expected: entries are missing", index, l.Term, next)
+			return 0, damaged(path, "entry %d of term %d stands where entry %d was expected: entries are missing", index, l.Term, next)
 		}
 		next, lastTerm = index+1, l.Term
 	}
-	return nil
+	return live, nil
 }
 
 // dropConflict removes what a follower has kept at and behind the last index of

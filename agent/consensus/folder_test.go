@@ -208,6 +208,36 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// A burst leaves holes in raft.db; the next start gives them back.
+func TestHolesAreGivenBack(t *testing.T) {
+	dir, cfg := usedFolder(t)
+	path := filepath.Join(dir, dbFile)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoSync: true})
+	must(t, err)
+	must(t, db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucket([]byte("burst"))
+		for i := 0; err == nil && i < 5*compactAbove/4/MaxCommand; i++ {
+			err = b.Put([]byte(fmt.Sprint(i)), make([]byte, MaxCommand))
+		}
+		return err
+	}))
+	must(t, db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("burst")) }))
+	must(t, db.Close())
+	info, err := os.Stat(path)
+	must(t, err)
+	if info.Size() <= compactAbove {
+		t.Fatalf("only %d bytes", info.Size())
+	}
+	s := (&cluster{t: t}).open(cfg)
+	until(t, "the log is replayed", func() bool { return s.list.has("late 19") && s.list.has("0") })
+	if size := s.Status().DBBytes; size > compactAbove/8 {
+		t.Errorf("still %d bytes", size)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
 func TestFolderInUse(t *testing.T) {
 	c := newCluster(t, 1, nil)
 	s := c.leader()

@@ -129,7 +129,7 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 }
 
 // Transfer hands leadership to a voter, or to the one whose log is newest when
-// to is "". It returns when this node leads no more.
+// to is "". It returns when Raft has stepped down; Leadership says so right after.
 func (n *Node) Transfer(ctx context.Context, to string) error {
 	if !n.leading.Load() {
 		return fmt.Errorf("transfer leadership: %w", ErrNotLeader)

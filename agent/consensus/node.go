@@ -166,12 +166,18 @@ func (n *Node) openFolder() error {
 	case err != nil:
 		return err
 	}
-	if err := verifyDB(n.cfg.Dir, snap); err != nil {
+	live, err := verifyDB(n.cfg.Dir, snap)
+	if err != nil {
 		return err
 	}
 	if snap != nil {
 		if err := restoreInto(n.machine, n.cfg.Dir, snap); err != nil {
 			return err
+		}
+	}
+	if wantsCompaction(n.cfg.Dir, live) {
+		if err := compactDB(n.cfg.Dir); err != nil {
+			n.log.Warn("raft.db stays as large as it is", "reason", err)
 		}
 	}
 	if n.bolt, err = openDB(n.cfg.Dir); err != nil {
