@@ -24,30 +24,38 @@ func bounded(plan []Action) []Action { return plan[:min(len(plan), maxActions)] 
 // the term too once nothing has been committed for commitLimit.
 func (t *term) do(ctx context.Context, plan []Action) error {
 	for _, a := range plan {
-		if ctx.Err() != nil {
-			return nil
-		}
-		what := commandName(a.Command)
-		pctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-		_, err := t.prop.Propose(pctx, a.Command)
-		cancel()
-		switch {
-		case err == nil:
-			t.committed()
-			t.metrics.actions.WithLabelValues(what, "done").Inc()
-			t.cfg.Logger.Debug("action", "command", what, "reason", a.Reason)
-		case refused(err):
-			t.committed()
-			t.metrics.actions.WithLabelValues(what, "refused").Inc()
-			t.cfg.Logger.Debug("action refused", "command", what, "reason", err)
-		case ctx.Err() != nil:
-			return nil
-		default:
-			t.metrics.actions.WithLabelValues(what, "failed").Inc()
-			return t.uncommitted(err)
+		if answered, err := t.propose(ctx, a); !answered {
+			return err
 		}
 	}
 	return nil
+}
+
+// propose commits one action; answered says that the table has taken or refused it.
+func (t *term) propose(ctx context.Context, a Action) (answered bool, err error) {
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	what := commandName(a.Command)
+	limited, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	switch _, err := t.prop.Propose(limited, a.Command); {
+	case err == nil:
+		t.committed()
+		t.metrics.actions.WithLabelValues(what, "done").Inc()
+		t.cfg.Logger.Debug("action", "command", what, "reason", a.Reason)
+		return true, nil
+	case refused(err):
+		t.committed()
+		t.metrics.actions.WithLabelValues(what, "refused").Inc()
+		t.cfg.Logger.Debug("action refused", "command", what, "reason", err)
+		return true, nil
+	case ctx.Err() != nil:
+		return false, nil
+	default:
+		t.metrics.actions.WithLabelValues(what, "failed").Inc()
+		return false, t.uncommitted(err)
+	}
 }
 
 func (t *term) committed() {

@@ -301,10 +301,10 @@ func (c *cluster) sameGenerations(want map[int]uint64) func(*fsm.State) bool {
 	return func(*fsm.State) bool { return maps.Equal(c.generations(), want) }
 }
 
-// spec of the service under test, with n containers.
+// spec of the service under test, with n containers at least.
 func spec(n int) fsm.Spec {
 	s := fsm.Spec{Name: "acts", Image: "acts:1"}.WithDefaults()
 	s.Health.Path = "/health"
-	s.Scale.Min, s.Scale.Max = n, max(n, 10)
+	s.Scale.Min = n
 	return s
 }

@@ -260,10 +260,11 @@ func (h *health) notePolled(ctx context.Context) error {
 			return nil
 		}
 	}
-	h.polled = true
 	note := fsm.Note{
 		ID: fmt.Sprintf("polled-%s-%d", h.cfg.Node, h.term.began), What: "polled", Node: h.cfg.Node,
 		Reason: fmt.Sprintf("the new leader has probed every container once: %d", len(h.watches)),
 	}
-	return h.do(ctx, []Action{{note, "first round"}})
+	answered, err := h.propose(ctx, Action{note, "first round"})
+	h.polled = answered
+	return err
 }

@@ -65,20 +65,21 @@ func planDrain(v *fsm.State, reports map[string]Report, now int64) []Action {
 			continue
 		}
 		n, _ := v.Node(row.Node)
-		stop := func(why string) {
-			plan = append(plan, Action{fsm.Stop{Row: row.Row(), Reason: row.Reason}, why})
+		free, over := released(v, row, reports), now >= row.DrainDeadline
+		stop := func(reason, why string) {
+			plan = append(plan, Action{fsm.Stop{Row: row.Row(), Reason: reason}, why})
 		}
 		switch {
-		case row.Desired == fsm.Stopped && gone(n.Status):
+		case gone(n.Status) && (row.Desired == fsm.Stopped || free || over):
 			why := "node " + row.Node + " is lost and cannot say that it has stopped"
 			plan = append(plan, Action{fsm.Forget{Row: row.Row(), Reason: why}, why})
 		case row.Desired == fsm.Stopped:
 		case row.Observed == fsm.Stopped:
-			stop("it has ended")
-		case released(v, row, reports):
-			stop("no node has requests on it")
-		case now >= row.DrainDeadline:
-			plan = append(plan, Action{fsm.Stop{Row: row.Row(), Reason: "requests were still in flight at the end of the drain"}, "deadline"})
+			stop(row.Reason, "it has ended")
+		case free:
+			stop(row.Reason, "no node has requests on it")
+		case over:
+			stop("requests were still in flight at the end of the drain", "deadline")
 		}
 	}
 	return bounded(plan)
