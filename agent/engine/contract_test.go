@@ -72,7 +72,7 @@ func TestContract(t *testing.T) {
 	benches := []struct {
 		name string
 		make func(t *testing.T) bench
-	}{{"docker", dockerBench}}
+	}{{"docker", dockerBench}, {"process", processBench}}
 	for _, e := range benches {
 		t.Run(e.name, func(t *testing.T) {
 			b := e.make(t)
@@ -91,7 +91,7 @@ func (b bench) spec(t *testing.T, env ...string) Spec {
 	s := Spec{
 		Name: name, Image: b.image, Env: append([]string{"WHO=" + name}, env...),
 		Labels: map[string]string{"orch.test": built.run, "case": t.Name()},
-		HostIP: "127.0.0.1", HostPort: freePort(t), ContainerPort: 8000,
+		HostIP: built.addr, HostPort: freePort(t), ContainerPort: 8000,
 		MemoryBytes: 64 << 20, NanoCPUs: 1e9, PidsLimit: 64,
 	}
 	t.Cleanup(func() { b.kill(t, s.Name) })
@@ -115,7 +115,7 @@ func (b bench) run(t *testing.T, s Spec) Container {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", built.addr+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ type served struct {
 	binary string
 	image  string // empty without a Docker Engine
 	run    string // label value of this test run
+	addr   string // a loopback address that other tests' connections do not use up
 }
 
 var built served
@@ -57,6 +58,7 @@ func build() (clean func(), err error) {
 	var id [4]byte
 	rand.Read(id[:])
 	built = served{binary: filepath.Join(dir, "served"), run: hex.EncodeToString(id[:])}
+	built.addr = fmt.Sprintf("127.%d.%d.%d", 100+id[0]%100, id[1], 1+id[2]%254)
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", built.binary, "./testdata/served")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -49,6 +49,12 @@ func run() int {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})
+	http.HandleFunc("/grow", func(w http.ResponseWriter, r *http.Request) {
+		grown := make([]byte, 1<<30)
+		for i := 0; i < len(grown); i += 4096 {
+			grown[i] = 1
+		}
+	})
 	http.HandleFunc("/env", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, strings.Join(os.Environ(), "\n"))
 	})
