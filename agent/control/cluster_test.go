@@ -289,6 +289,14 @@ func healthyRows(n int) func(*fsm.State) bool {
 	return func(v *fsm.State) bool { return len(v.Rotation("acts")) == n }
 }
 
+// cut makes the leader's way to a row end: by a refusal, or in silence.
+func (c *cluster) cut(r fsm.Container, silently bool) {
+	c.net.set(func() {
+		c.net.cut[address(r)], c.net.mute[address(r)] = !silently, silently
+	})
+	c.net.container(address(r)).server.SetKeepAlivesEnabled(false) // ends the connection that is there
+}
+
 func (c *cluster) generations() map[int]uint64 {
 	out := map[int]uint64{}
 	for _, r := range c.store.View().Rows("acts") {

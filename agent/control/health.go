@@ -190,7 +190,7 @@ func (h *health) take(r result) {
 	}
 	now := time.Now()
 	starting := !w.obs.Was && w.row.Since+startLimit(h.views.View(), w.row) > h.cfg.Now()
-	news := w.take(r.err, unasked, now, h.began.Add(h.cfg.Interval), starting)
+	news := w.take(r.err, now, h.began.Add(h.cfg.Interval), starting, w.row.Node == h.cfg.Node)
 	verdict := "healthy"
 	if r.err != nil {
 		verdict = "failing"

@@ -124,8 +124,7 @@ func TestSecondOpinion(t *testing.T) {
 		if r.Node != "b" {
 			t.Fatalf("acts/2 is on %s", r.Node)
 		}
-		c.net.set(func() { c.net.cut[address(r)] = true })
-		c.net.container(address(r)).server.SetKeepAlivesEnabled(false)
+		c.cut(r, false)
 		gens := c.generations()
 		c.always(20*time.Second, "a bad link of the leader changes nothing", func(v *fsm.State) bool {
 			return c.sameGenerations(gens)(v) && healthyRows(3)(v)
@@ -141,20 +140,55 @@ func TestSecondOpinion(t *testing.T) {
 
 // A leader that finds most rows failing doubts itself.
 func TestMassFailure(t *testing.T) {
-	three(t, 6, func(c *cluster, _ *Control) {
-		gens := c.generations()
-		for _, r := range c.View().Rows("acts")[1:] {
-			if r.Node == "a" {
-				continue
-			}
-			c.net.set(func() { c.net.cut[address(r)] = true })
-			c.net.container(address(r)).server.SetKeepAlivesEnabled(false)
-		}
-		c.always(20*time.Second, "owners disagree: nothing is relaunched", c.sameGenerations(gens))
-		c.set(func() { c.silent["b"], c.silent["c"] = true, true })
-		c.always(20*time.Second, "owners silent: nothing is relaunched, nothing leaves rotation", func(v *fsm.State) bool {
-			return c.sameGenerations(gens)(v) && healthyRows(6)(v)
+	for name, silently := range map[string]bool{"no connection": false, "no answer": true} {
+		t.Run(name, func(t *testing.T) {
+			three(t, 6, func(c *cluster, _ *Control) {
+				gens := c.generations()
+				for _, r := range c.View().Rows("acts") {
+					if r.Node != "a" {
+						c.cut(r, silently)
+					}
+				}
+				c.always(20*time.Second, "owners disagree: nothing changes", func(v *fsm.State) bool {
+					return c.sameGenerations(gens)(v) && healthyRows(6)(v)
+				})
+				c.set(func() { c.silent["b"], c.silent["c"] = true, true })
+				c.always(20*time.Second, "owners silent: nothing changes", func(v *fsm.State) bool {
+					return c.sameGenerations(gens)(v) && healthyRows(6)(v)
+				})
+			})
 		})
+	}
+}
+
+// Silence of a few, after a connection, is the containers' own.
+func TestSilenceOfAFew(t *testing.T) {
+	three(t, 6, func(c *cluster, _ *Control) {
+		for _, r := range c.View().RowsOn("b") {
+			c.cut(r, true)
+		}
+		c.within(3*time.Second, "relaunched", func(v *fsm.State) bool {
+			rows := v.RowsOn("b")
+			return rows[0].Generation == 2 && rows[1].Generation == 2
+		})
+	})
+}
+
+func TestProbesEachInterval(t *testing.T) {
+	three(t, 4, func(c *cluster, _ *Control) {
+		before := c.net.probed("b:8001")
+		<-time.After(time.Minute) // of the bubble
+		if n := c.net.probed("b:8001") - before; n < 59 || n > 61 {
+			t.Errorf("%d probes in a minute", n)
+		}
+		c.set(func() { c.inFlight["a"] = map[rowKey]int{{"acts", 4, 1}: 1} })
+		c.must(fsm.ScaleByHand{Service: "acts", Count: 3})
+		c.within(time.Second, "draining", healthyRows(3))
+		before = c.net.probed("a:8003")
+		<-time.After(10 * time.Second) // of the bubble
+		if n := c.net.probed("a:8003") - before; n != 0 {
+			t.Errorf("a draining row was probed %d times", n)
+		}
 	})
 }
 

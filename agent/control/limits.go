@@ -26,6 +26,9 @@ const (
 	quickProbe = 30 * time.Millisecond
 	// timeoutSpare is what a probe's time-out stays below the interval.
 	timeoutSpare = 100 * time.Millisecond
+	// dialTimeout bounds the connecting: a removed container's bridge address says
+	// nothing for 3 s, and a machine on the same network answers within a few ms.
+	dialTimeout = 500 * time.Millisecond
 	// settle is how long a silence waits for the others of its round: those that
 	// began together time out together, give or take some scheduling.
 	settle = 50 * time.Millisecond

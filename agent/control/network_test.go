@@ -16,13 +16,13 @@ import (
 type network struct {
 	mu     sync.Mutex
 	at     map[string]*container
-	cut    map[string]bool          // addresses that the leader does not reach
-	slow   map[string]time.Duration // how long the leader's way takes
-	probes map[string]int           // requests to health APIs, by address
+	cut    map[string]bool // addresses that the leader does not reach
+	mute   map[string]bool // addresses that the leader reaches, but hears nothing from
+	probes map[string]int  // requests to health APIs, by address
 }
 
 func newNetwork() *network {
-	return &network{at: map[string]*container{}, cut: map[string]bool{}, slow: map[string]time.Duration{}, probes: map[string]int{}}
+	return &network{at: map[string]*container{}, cut: map[string]bool{}, mute: map[string]bool{}, probes: map[string]int{}}
 }
 
 func (n *network) set(f func()) {
@@ -34,8 +34,12 @@ func (n *network) set(f func()) {
 // dial is the leader's way to a container.
 func (n *network) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	n.mu.Lock()
-	cut := n.cut[addr]
+	cut, mute := n.cut[addr], n.mute[addr]
 	n.mu.Unlock()
+	if mute {
+		ours, _ := net.Pipe()
+		return ours, nil
+	}
 	if cut {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.EHOSTUNREACH}
 	}

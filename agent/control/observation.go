@@ -56,9 +56,10 @@ type watch struct {
 	result uint64
 }
 
-// take notes the result of a probe; nextRound is when the next round begins. It
-// reports whether the row began or ceased to fail.
-func (w *watch) take(err error, owner opinion, now, nextRound time.Time, starting bool) (news bool) {
+// take notes the result of a probe; nextRound is when the next round begins, own
+// says that the row is the leader's. It reports whether the row began or ceased to
+// fail.
+func (w *watch) take(err error, now, nextRound time.Time, starting, own bool) (news bool) {
 	w.result = w.round
 	old := w.obs
 	if err == nil {
@@ -66,13 +67,13 @@ func (w *watch) take(err error, owner opinion, now, nextRound time.Time, startin
 		w.next = nextRound
 		return old.Was && old.Failures > 0
 	}
-	w.obs = observation{Probed: true, Was: old.Was, Failures: old.Failures + 1, Reason: err.Error(), Held: true, Owner: owner}
+	w.obs = observation{Probed: true, Was: old.Was, Failures: old.Failures + 1, Reason: err.Error(), Held: true}
 	w.held = now
 	pe, _ := err.(*probeError)
 	if pe == nil || !pe.answered {
 		w.held = now.Add(settle)
 	}
-	w.obs.Doubt = pe != nil && pe.unconnected
+	w.obs.Doubt = pe != nil && pe.unconnected && !own
 	w.next = nextRound
 	if starting {
 		w.next = now.Add(quickProbe)

@@ -8,8 +8,8 @@ import (
 	"orch/fsm"
 )
 
-// Pending is something that will happen by itself. DueMS is -1 where it waits for
-// something other than time.
+// Pending is something that will happen by itself. DueMS is 0 where it waits for
+// something other than time; Reason says for what.
 type Pending struct {
 	What   string `json:"what"`
 	Reason string `json:"reason"`
@@ -17,7 +17,7 @@ type Pending struct {
 }
 
 // waiting marks what no clock decides.
-const waiting = -1
+const waiting = 0
 
 // Upcoming says what will happen next and when, as any node can tell from its
 // view: back-offs, drains, the next scale-down, nodes that are dead or leave. What
@@ -40,7 +40,7 @@ func Upcoming(v *fsm.State, now int64) []Pending {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Pending) int {
-		return cmp.Or(cmp.Compare(max(a.DueMS, 0), max(b.DueMS, 0)), cmp.Compare(a.What, b.What))
+		return cmp.Or(cmp.Compare(a.DueMS, b.DueMS), cmp.Compare(a.What, b.What))
 	})
 	return out
 }

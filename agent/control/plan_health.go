@@ -34,7 +34,7 @@ func delay(failures int, jitter float64) time.Duration {
 // planHealth turns observations into verdicts and relaunches. Rows that this term
 // has not probed itself are left alone, unless their own node reports their end.
 func planHealth(v *fsm.State, seen map[rowKey]observation, now int64, jitter float64) []Action {
-	h := healing{v: v, placing: newPlacing(v), now: now, jitter: jitter}
+	h := healing{v: v, now: now, jitter: jitter}
 	for _, row := range v.Containers {
 		sv, ok := v.Service(row.Service)
 		if !ok || row.Desired != fsm.Running || sv.Removing {
@@ -59,11 +59,18 @@ func planHealth(v *fsm.State, seen map[rowKey]observation, now int64, jitter flo
 
 // healing is one pass of planHealth.
 type healing struct {
-	v       *fsm.State
-	placing *placing
-	now     int64
-	jitter  float64
-	plan    []Action
+	v      *fsm.State
+	placed *placing // nil until a row needs another place
+	now    int64
+	jitter float64
+	plan   []Action
+}
+
+func (h *healing) placing() *placing {
+	if h.placed == nil {
+		h.placed = newPlacing(h.v)
+	}
+	return h.placed
 }
 
 // lost: the row's node is dead. What still answers there goes on; what does not is
@@ -80,7 +87,7 @@ func (h *healing) lost(row fsm.Container, sv fsm.Service, o observation) {
 	if row.RetryAt > max(h.now, row.Since) {
 		return
 	}
-	if node, ok := h.placing.node(""); ok {
+	if node, ok := h.placing().node(""); ok {
 		h.relaunch(row, node, row.Port, row.Failures, "node "+row.Node+" is lost")
 	}
 }
@@ -93,7 +100,7 @@ func (h *healing) ended(row fsm.Container, sv fsm.Service) {
 		h.again(row, why)
 		return
 	}
-	port := h.placing.port(sv.Spec.PortBase)
+	port := h.placing().port(sv.Spec.PortBase)
 	why := fmt.Sprintf("port %d is taken on %s", row.Port, row.Node)
 	switch {
 	case port == 0:
@@ -139,7 +146,7 @@ func (h *healing) launching(row fsm.Container, sv fsm.Service) {
 	if h.now-row.Since < limit {
 		return
 	}
-	if node, ok := h.placing.node(row.Node); ok {
+	if node, ok := h.placing().node(row.Node); ok {
 		h.againOn(row, node, row.Port, fmt.Sprintf("node %s has not started it within %s", row.Node, time.Duration(limit)*time.Millisecond))
 	}
 }

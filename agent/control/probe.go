@@ -31,7 +31,7 @@ type prober struct{ client *http.Client }
 
 func newProber(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *prober {
 	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	marked := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
@@ -68,7 +68,10 @@ func (p *prober) probe(ctx context.Context, addr, path string, timeout time.Dura
 	resp, err := p.client.Do(req)
 	if err != nil {
 		var dial *dialError
-		return &probeError{reason: brief(err, timeout), unconnected: errors.As(err, &dial)}
+		if errors.As(err, &dial) {
+			return &probeError{reason: brief(err, min(timeout, dialTimeout)), unconnected: true}
+		}
+		return &probeError{reason: brief(err, timeout)}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -91,14 +91,14 @@ func decisions(t *testing.T, gap time.Duration, changes ...time.Duration) (out [
 		for i := 0; time.Since(began) < 7*time.Minute; i++ {
 			if len(changes) > 0 && time.Since(began) >= changes[0] {
 				stop()
-				time.Sleep(gap) // of the bubble
+				<-time.After(gap) // of the bubble
 				_, stop = c.lead(names[i%3])
 				changes = changes[1:]
 			}
 			if i < 1200 && i%3 == 0 {
 				c.serve(&seq, uint64(1+(i/100)%7))
 			}
-			time.Sleep(time.Duration(i+1)*99*time.Millisecond - time.Since(began)) // of the bubble
+			<-time.After(time.Duration(i+1)*99*time.Millisecond - time.Since(began)) // of the bubble
 		}
 		stop()
 		for _, cmd := range c.commands() {

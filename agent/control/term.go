@@ -61,7 +61,11 @@ func (c *Control) lead(ctx context.Context) {
 	log := c.cfg.Logger
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		log.Info("leading", "node", c.cfg.Node)
+		began := time.Now()
 		err := c.term(ctx)
+		if time.Since(began) > lastPause {
+			pause = firstPause // it went well for a while
+		}
 		if ctx.Err() != nil {
 			log.Info("no longer leading", "node", c.cfg.Node, "reason", context.Cause(ctx))
 			return

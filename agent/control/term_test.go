@@ -52,7 +52,7 @@ func TestFlapTrueTrue(t *testing.T) {
 		go func() { ended <- ctl.Run(ctx, leadership) }()
 		for _, word := range []bool{true, true, true, false, false, true, true} {
 			leadership <- word
-			time.Sleep(100 * time.Millisecond) // of the bubble
+			<-time.After(100 * time.Millisecond) // of the bubble
 		}
 		cancel()
 		if err := <-ended; err != nil {
@@ -136,12 +136,12 @@ func TestHiccupKeepsLeadership(t *testing.T) {
 		c.commits = func(fsm.Command) error { return hiccup }
 		_, stop := c.lead("a")
 		defer stop()
-		time.Sleep(commitLimit - 1500*time.Millisecond) // of the bubble
+		<-time.After(commitLimit - 1500*time.Millisecond) // of the bubble
 		c.set(func() { c.commits = nil })
 		c.must(fsm.PutService{Spec: spec(1)})
 		c.within(3*time.Second, "healthy", healthyRows(1))
 		c.set(func() { c.commits = func(fsm.Command) error { return fsm.ErrStale } })
-		time.Sleep(time.Minute) // of the bubble
+		<-time.After(time.Minute) // of the bubble
 		if got := c.memberChanges(); len(got) != 0 {
 			t.Errorf("members changed: %v", got)
 		}
@@ -165,7 +165,7 @@ func TestStaleLeaderCannotRelaunch(t *testing.T) {
 			t.Fatalf("plan: %+v", stale)
 		}
 		for range 5 {
-			time.Sleep(fsm.StableAfter * time.Millisecond) // of the bubble
+			<-time.After(fsm.StableAfter * time.Millisecond) // of the bubble
 			c.net.container("a:8000").behave(true, false)
 			c.within(1100*time.Millisecond, "out", healthyRows(2))
 			c.within(time.Second, "healed", healthyRows(3))
@@ -192,7 +192,7 @@ func TestFreshLeaderIsPatient(t *testing.T) {
 			c.must(fsm.SetStatus{Row: row(t, c, n).Row(), Status: false, Reason: "500"})
 		}
 		c.must(fsm.BackOff{Row: row(t, c, 1).Row(), RetryAt: stamp() + 1, Failures: 3, Reason: "500"})
-		time.Sleep(time.Hour) // of the bubble: every time-out is over
+		<-time.After(time.Hour) // of the bubble: every time-out is over
 		if plan := planHealth(c.View(), nil, stamp(), 0); len(plan) != 0 {
 			t.Errorf("without a probe of its own it plans %+v", plan)
 		}
