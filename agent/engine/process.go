@@ -72,6 +72,9 @@ func OpenProcess(cfg ProcessConfig) (*Process, error) {
 		if r.State == stateCreated {
 			c.findStarted()
 		}
+		if c.State == stateExited {
+			close(c.done)
+		}
 		p.list[r.ID] = c
 		p.settle(c)
 	}

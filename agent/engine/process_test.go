@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"os"
 	"strings"
 	"syscall"
@@ -78,7 +79,9 @@ func TestProcessOutlivesDaemon(t *testing.T) {
 	b = bench{contract: q, image: processImage}
 	t.Cleanup(func() {
 		for _, s := range []Spec{runs, unsure, ends} {
-			b.kill(t, s.Name)
+			if err := q.Kill(context.WithoutCancel(t.Context()), s.Name); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	events := q.Events(t.Context(), map[string]string{"case": t.Name()})
@@ -100,6 +103,13 @@ func TestProcessOutlivesDaemon(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("no event of an adopted container's end")
+	}
+	// A third daemon knows of that end from the file.
+	q.Close()
+	q = openProcess(t, dir)
+	var out lines
+	if err := q.Logs(t.Context(), kept.ID, true, 0, &out); err != nil || !strings.Contains(out.String(), "listening") {
+		t.Fatalf("logs of what ended under an earlier daemon: %q, %v", out.String(), err)
 	}
 	begun := time.Now()
 	if err := q.Stop(t.Context(), unsureWas.ID, 5*time.Second); err != nil || time.Since(begun) > 4*time.Second {
