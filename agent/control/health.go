@@ -116,6 +116,9 @@ func (h *health) follow(v *fsm.State, now time.Time) {
 			w = &watch{next: now}
 			h.watches[k] = w
 		}
+		if n, _ := v.Node(row.Node); gone(n.Status) != w.lost {
+			w.lost, w.next = !w.lost, now // do its containers live on?
+		}
 		w.row = row
 		w.obs.Was = w.obs.Was || row.Status
 	}

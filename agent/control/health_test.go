@@ -78,6 +78,22 @@ func TestSuspectIsProbedAtOnce(t *testing.T) {
 	})
 }
 
+func TestSuspectedWhileBusy(t *testing.T) {
+	h := newHealth(&term{Control: New(Config{Node: "a", Now: stamp}, newCluster(t), nil, nil, nil, nil)})
+	k := rowKey{"acts", 1, 1}
+	w := &watch{busy: true, last: time.Now(), next: time.Now().Add(time.Hour), obs: observation{Was: true}}
+	h.watches[k], h.busy, h.began = w, 1, time.Now()
+	h.suspected(k)
+	h.take(result{key: k})
+	if due := time.Until(w.next); due > 0 || w.busy || h.busy != 0 {
+		t.Errorf("due in %s: %+v", due, w)
+	}
+	h.suspected(k)
+	if due := time.Until(w.next); due > 0 {
+		t.Errorf("due in %s", due)
+	}
+}
+
 func TestPausedContainerHeals(t *testing.T) {
 	three(t, 3, func(c *cluster, _ *Control) {
 		r := row(t, c, 3)
@@ -255,6 +271,10 @@ func TestBackOff(t *testing.T) {
 		if r := row(t, c, 2); r.Failures == 0 {
 			t.Error("failures forgotten before it was stable")
 		}
+		c.net.container("a:8001").behave(true, false)
+		c.within(1100*time.Millisecond, "healthy for a moment only", healthyRows(2))
+		c.always(44*time.Second, "it waits again", func(*fsm.State) bool { return row(t, c, 2).Generation == 11 })
+		c.within(20*time.Second, "healed", healthyRows(3))
 		c.always(15*time.Second, "stable", healthyRows(3))
 		c.net.container("a:8001").behave(true, false)
 		c.within(1500*time.Millisecond, "after a stable time it is relaunched without delay", func(*fsm.State) bool {

@@ -29,7 +29,12 @@ func TestLostNode(t *testing.T) {
 		}
 		c.set(func() { c.silent["b"] = true })
 		c.within(1500*time.Millisecond, "dead", status("b", fsm.NodeDead))
-		c.within(2*time.Second, "its rows run elsewhere", healthyRows(6))
+		took := c.within(2*time.Second, "its rows run elsewhere", func(v *fsm.State) bool {
+			return len(v.RowsOn("b")) == 0 && healthyRows(6)(v)
+		})
+		if took > 200*time.Millisecond {
+			t.Errorf("took %s from the node's death, of which the start is 100ms", took)
+		}
 		for _, old := range lost {
 			r := row(t, c, old.Number)
 			if r.Node == "b" || r.Port != old.Port || r.Generation != 2 {

@@ -51,6 +51,7 @@ type watch struct {
 	held  time.Time // until when its failure is held
 	busy  bool      // a probe or a question is on its way
 	again bool      // suspected while busy
+	lost  bool      // its node is dead
 	round uint64    // of the probe on its way
 	// result is the round of the newest result.
 	result uint64
