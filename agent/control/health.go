@@ -83,11 +83,6 @@ func (h *health) pass(ctx context.Context) (time.Duration, error) {
 	if now.Sub(h.began) >= h.cfg.Interval {
 		h.began = now
 		h.round++
-		for _, w := range h.watches {
-			if w.obs.Was {
-				w.next = now
-			}
-		}
 	}
 	judge(h.watches, now)
 	h.start(ctx, v, now)

@@ -216,6 +216,67 @@ func TestPlansLeadThere(t *testing.T) {
 	})
 }
 
+// Verdicts of planHealth on one row, by what is seen of it.
+func TestPlanHealth(t *testing.T) {
+	const now = int64(1_000_000)
+	failing := observation{Probed: true, Was: true, Failures: 1, Reason: "500"}
+	with := func(f func(*observation)) observation {
+		o := failing
+		f(&o)
+		return o
+	}
+	row := func(f func(*fsm.Container)) fsm.Container {
+		r := fsm.Container{Service: "acts", Number: 1, Generation: 4, Node: "a", Port: 8000, Status: true, Desired: fsm.Running, Observed: fsm.Running, Since: now - 60_000, Index: 9}
+		f(&r)
+		return r
+	}
+	same := func(*fsm.Container) {}
+	for name, tc := range map[string]struct {
+		row  fsm.Container
+		node fsm.NodeStatus
+		seen observation
+		want string
+	}{
+		"fails":                         {row(same), fsm.NodeAlive, failing, "relaunch"},
+		"held":                          {row(same), fsm.NodeAlive, with(func(o *observation) { o.Held = true }), ""},
+		"healthy":                       {row(same), fsm.NodeAlive, observation{Probed: true, Healthy: true, Was: true}, ""},
+		"healthy again":                 {row(func(r *fsm.Container) { r.Status = false }), fsm.NodeAlive, observation{Probed: true, Healthy: true, Was: true}, "setstatus"},
+		"not asked yet":                 {row(same), fsm.NodeAlive, with(func(o *observation) { o.Doubt = true }), ""},
+		"owner agrees":                  {row(same), fsm.NodeAlive, with(func(o *observation) { o.Doubt, o.Owner = true, agrees }), "relaunch"},
+		"owner disagrees":               {row(same), fsm.NodeAlive, with(func(o *observation) { o.Doubt, o.Owner = true, disagrees }), ""},
+		"owner silent":                  {row(same), fsm.NodeAlive, with(func(o *observation) { o.Doubt, o.Owner = true, silent }), "setstatus"},
+		"owner silent, most fail":       {row(same), fsm.NodeAlive, with(func(o *observation) { o.Doubt, o.Mass, o.Owner = true, true, silent }), ""},
+		"owner dead":                    {row(same), fsm.NodeDead, with(func(o *observation) { o.Doubt, o.Owner = true, silent }), "relaunch"},
+		"owner dead, healthy":           {row(same), fsm.NodeDead, observation{Probed: true, Healthy: true, Was: true}, ""},
+		"owner dead, not probed":        {row(same), fsm.NodeDead, observation{}, ""},
+		"owner leaves":                  {row(same), fsm.NodeDraining, failing, "setstatus"},
+		"keeps dying":                   {row(func(r *fsm.Container) { r.Status, r.Failures = false, 2 }), fsm.NodeAlive, failing, "backoff"},
+		"keeps dying, in rotation":      {row(func(r *fsm.Container) { r.Failures, r.Since = 2, now-5000 }), fsm.NodeAlive, failing, "setstatus"},
+		"kept dying, long ago":          {row(func(r *fsm.Container) { r.Failures = 2 }), fsm.NodeAlive, failing, "relaunch"},
+		"waits":                         {row(func(r *fsm.Container) { r.Status, r.Failures, r.RetryAt = false, 2, now+1 }), fsm.NodeAlive, failing, ""},
+		"has waited":                    {row(func(r *fsm.Container) { r.Status, r.Failures, r.RetryAt = false, 2, now }), fsm.NodeAlive, failing, "relaunch"},
+		"has waited for another reason": {row(func(r *fsm.Container) { r.Status, r.Failures, r.RetryAt = false, 2, now-70_000 }), fsm.NodeAlive, failing, "backoff"},
+		"starts":                        {row(func(r *fsm.Container) { r.Status, r.Since = false, now-14_000 }), fsm.NodeAlive, with(func(o *observation) { o.Was = false }), ""},
+		"does not start":                {row(func(r *fsm.Container) { r.Status, r.Since = false, now-15_000 }), fsm.NodeAlive, with(func(o *observation) { o.Was = false }), "relaunch"},
+		"not begun with":                {row(func(r *fsm.Container) { r.Status, r.Observed, r.Since = false, fsm.Pending, now-74_000 }), fsm.NodeAlive, observation{}, ""},
+		"not begun with for long":       {row(func(r *fsm.Container) { r.Status, r.Observed, r.Since = false, fsm.Pending, now-75_000 }), fsm.NodeAlive, observation{}, "relaunch"},
+		"drains":                        {row(func(r *fsm.Container) { r.Desired = fsm.Draining }), fsm.NodeAlive, failing, ""},
+	} {
+		v := &fsm.State{
+			Services:   []fsm.Service{{Name: "acts", Spec: spec(1)}},
+			Nodes:      []fsm.Node{{ID: "a", Status: tc.node}, {ID: "b", Status: fsm.NodeAlive}},
+			Containers: []fsm.Container{tc.row},
+		}
+		got := ""
+		for _, a := range planHealth(v, map[rowKey]observation{{"acts", 1, 4}: tc.seen}, now, 0) {
+			got += commandName(a.Command)
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 func TestDelay(t *testing.T) {
 	for failures, want := range map[int]time.Duration{-1: 0, 0: 0, 1: time.Second, 2: 2 * time.Second, 6: 32 * time.Second, 7: time.Minute, 1000: time.Minute} {
 		if got := delay(failures, 0); got != want {
