@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Refusals: the closed set of answers of a command that changed nothing. They
@@ -65,7 +66,7 @@ func (d *draft) events(e Event) {
 
 func clip(reason string) string {
 	if len(reason) > MaxReason {
-		return reason[:MaxReason]
+		return strings.ToValidUTF8(reason[:MaxReason], "")
 	}
 	return reason
 }
