@@ -21,7 +21,7 @@ import (
 func (n *Node) ProposeHere(ctx context.Context, c fsm.Command) (any, error) {
 	result, err := n.proposeHere(ctx, c)
 	switch {
-	case errors.Is(err, consensus.ErrNotLeader), errors.Is(err, consensus.ErrFenced):
+	case errors.Is(err, consensus.ErrNotLeader), errors.Is(err, consensus.ErrFenced), errors.Is(err, consensus.ErrBusy), errors.Is(err, consensus.ErrClosed):
 		return nil, fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 	case errors.Is(err, consensus.ErrUnknown):
 		return nil, fmt.Errorf("%w: %w", api.ErrUnknown, err)

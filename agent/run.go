@@ -304,7 +304,7 @@ func (n *Node) gossips(ctx context.Context) error {
 	}
 	list, err := membership.New(membership.Config{
 		ID: n.cfg.NodeID, BindAddr: at.Addr().String(), BindPort: int(at.Port()), ClusterID: n.clusterID(),
-		Insecure: n.cfg.InsecureListen, Timings: timings, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
+		Insecure: n.cfg.InsecureListen, Timings: timings, Allow: n.welcome, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
 		Meta: membership.Meta{API: n.cfg.APIAddr, Raft: n.cfg.RaftAddr, Proxy: n.cfg.ProxyAddr, Version: n.cfg.Version},
 	})
 	if err != nil {
@@ -318,6 +318,16 @@ func (n *Node) gossips(ctx context.Context) error {
 		}
 		return addrs
 	})
+}
+
+// welcome says why a node has no place in this cluster's gossip: it is not in the
+// table. A node that knows no table yet lets in everybody.
+func (n *Node) welcome(id, _ string) error {
+	v := n.store.View()
+	if _, ok := v.Node(id); !ok && len(v.Nodes) > 0 {
+		return fmt.Errorf("%w: %q", fsm.ErrNoSuchNode, id)
+	}
+	return nil
 }
 
 // known are the nodes of the table, or until there is one those of the admission.

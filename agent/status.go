@@ -55,6 +55,12 @@ func (n *Node) Status(ctx context.Context) api.Status {
 			Meaning: "this node serves requests but takes no part in decisions until this is mended; free or repair the disk of its data folder",
 		})
 	}
+	if list := n.gossip.Load(); list != nil && list.Trouble() != nil {
+		s.Impaired = append(s.Impaired, api.Impairment{
+			What: "gossip", Reason: list.Trouble().Error(),
+			Meaning: "the loss of a node is noticed later; start the node that is missing, and see that port 7482 is open, tcp and udp",
+		})
+	}
 	if reason, since := n.worker.Impaired(); reason != "" {
 		s.Impaired = append(s.Impaired, api.Impairment{
 			What: "engine", Reason: reason, Since: since,
@@ -133,6 +139,7 @@ func (n *Node) departs(ctx context.Context) error {
 			gone = gone || n.othersSayLeft(ctx)
 		}
 		if gone {
+			n.sayGoodBye(ctx)
 			n.leaving(errLeft)
 			return nil
 		}
@@ -141,6 +148,17 @@ func (n *Node) departs(ctx context.Context) error {
 			return nil
 		case <-poke:
 		case <-tick.C:
+		}
+	}
+}
+
+// sayGoodBye has gossip call this node left rather than dead.
+func (n *Node) sayGoodBye(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handOver)
+	defer cancel()
+	if list := n.gossip.Load(); list != nil {
+		if err := list.Leave(ctx); err != nil {
+			n.log.Warn("the others will take this node for dead before they call it left", "reason", err)
 		}
 	}
 }

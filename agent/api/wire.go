@@ -77,7 +77,7 @@ type Pending struct {
 type Impairment struct {
 	What    string    `json:"what"`
 	Reason  string    `json:"reason"`
-	Since   time.Time `json:"since"`
+	Since   time.Time `json:"since,omitzero"` // zero where it is not known
 	Meaning string    `json:"meaning"` // what goes on, and what to do
 }
 

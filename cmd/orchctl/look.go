@@ -105,7 +105,11 @@ func statusTable(w io.Writer, s api.Status) {
 	}
 	fmt.Fprintf(w, "Cluster\t%s\nLeader\t%s (term %d, commit index %d)\nTurns\t%s\n\n", s.ClusterID, leader, s.Term, s.CommitIndex, s.TurnMode)
 	for _, i := range s.Impaired {
-		fmt.Fprintf(w, "IMPAIRED\t%s since %s: %s\n\t%s\n", i.What, i.Since.Local().Format(time.DateTime), i.Reason, i.Meaning)
+		since := ""
+		if !i.Since.IsZero() {
+			since = " since " + i.Since.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "IMPAIRED\t%s%s: %s\n\t%s\n", i.What, since, i.Reason, i.Meaning)
 	}
 	fmt.Fprintln(w, "SERVICE\tDESIRED\tHEALTHY\tMIN-MAX\tTURN\tREQUESTS\tWHY")
 	for _, v := range s.Services {
