@@ -183,7 +183,7 @@ func (h *health) take(r result) {
 	w.busy = false
 	if r.asked {
 		w.obs.Owner = r.owner
-		h.cfg.Logger.Info("second opinion", "service", r.key.service, "number", r.key.number, "node", w.row.Node, "agrees", r.owner == agrees, "answered", r.owner != silent, "reason", w.obs.Reason)
+		h.cfg.Logger.Info("second opinion", "service", r.key.service, "number", r.key.number, "owner", w.row.Node, "agrees", r.owner == agrees, "answered", r.owner != silent, "reason", w.obs.Reason)
 		return
 	}
 	now := time.Now()
@@ -195,7 +195,7 @@ func (h *health) take(r result) {
 	}
 	h.metrics.probes.WithLabelValues(verdict).Inc()
 	if news {
-		h.cfg.Logger.Info("probe changed", "service", r.key.service, "number", r.key.number, "node", w.row.Node, "verdict", verdict, "reason", w.obs.Reason)
+		h.cfg.Logger.Info("probe changed", "service", r.key.service, "number", r.key.number, "owner", w.row.Node, "verdict", verdict, "reason", w.obs.Reason)
 	}
 	if w.again {
 		w.next = now
@@ -248,9 +248,10 @@ func (h *health) wait(v *fsm.State, now time.Time, stamp int64) time.Duration {
 }
 
 // notePolled writes down, once a term, that the leader has probed every container
-// that runs: until then what it shows is its predecessor's word.
+// that runs: until then what it shows is its predecessor's word. Before there is a
+// cluster nothing is written: its ID is the first thing in the log.
 func (h *health) notePolled(ctx context.Context) error {
-	if h.polled {
+	if h.polled || h.views.View().ClusterID == "" {
 		return nil
 	}
 	for _, w := range h.watches {

@@ -59,6 +59,9 @@ const (
 	// reportTimeout bounds the question to one node. One that does not answer holds
 	// up a drain until its deadline, or until it is known to be dead.
 	reportTimeout = 500 * time.Millisecond
+	// catchUpInterval is the time between two questions to a node that waits for
+	// its vote: a follower hears of a commit within half of it.
+	catchUpInterval = 100 * time.Millisecond
 	// suspectAfter is how long gossip must doubt a node until the table says so:
 	// shorter doubts are the noise of a busy machine.
 	suspectAfter = time.Second

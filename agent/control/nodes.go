@@ -39,8 +39,11 @@ func (r *roll) pass(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	changed, err := r.step(ctx)
-	if changed {
+	switch {
+	case changed:
 		return quickProbe, err // the next step may follow
+	case len(r.targets) > 0:
+		return catchUpInterval, err // somebody waits for a vote
 	}
 	return r.cfg.Interval, err
 }
@@ -135,7 +138,7 @@ func (r *roll) step(ctx context.Context) (changed bool, err error) {
 		return false, nil
 	}
 	r.failing = ""
-	r.cfg.Logger.Info("members changed", "change", string(c.do), "node", c.node, "reason", c.reason)
+	r.cfg.Logger.Info("members changed", "change", string(c.do), "member", c.node, "reason", c.reason)
 	return true, nil
 }
 
@@ -149,14 +152,15 @@ func (r *roll) failed(ctx context.Context, what string, err error) {
 // caughtUp asks the alive non-voters how far they are. One has caught up when it
 // has reached what had been committed when it was first asked.
 func (r *roll) caughtUp(ctx context.Context, v *fsm.State, list []Voter) map[string]bool {
-	out := map[string]bool{}
+	out, old := map[string]bool{}, r.targets
+	r.targets = map[string]uint64{}
 	for _, m := range list {
 		n, ok := v.Node(m.ID)
 		if m.Voter || !ok || n.Status != fsm.NodeAlive {
-			delete(r.targets, m.ID)
 			continue
 		}
-		if r.targets[m.ID] == 0 {
+		r.targets[m.ID] = old[m.ID]
+		if old[m.ID] == 0 {
 			r.targets[m.ID] = v.Applied
 		}
 		ctx, cancel := context.WithTimeout(ctx, reportTimeout)

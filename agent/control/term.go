@@ -60,23 +60,23 @@ func (c *Control) lead(ctx context.Context) {
 	defer c.metrics.leading.Set(0)
 	log := c.cfg.Logger
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		log.Info("leading", "node", c.cfg.Node)
+		log.Info("leading")
 		began := time.Now()
 		err := c.term(ctx)
 		if time.Since(began) > lastPause {
 			pause = firstPause // it went well for a while
 		}
 		if ctx.Err() != nil {
-			log.Info("no longer leading", "node", c.cfg.Node, "reason", context.Cause(ctx))
+			log.Info("no longer leading", "reason", context.Cause(ctx))
 			return
 		}
 		c.metrics.failed.Inc()
-		log.Error("a loop of the leader failed; leadership moves", "node", c.cfg.Node, "reason", err)
+		log.Error("a loop of the leader failed; leadership moves", "reason", err)
 		move, cancel := context.WithTimeout(ctx, transferTimeout)
 		err = c.voters.Transfer(move, "")
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			log.Error("leadership not moved; this node tries again", "node", c.cfg.Node, "reason", err)
+			log.Error("leadership not moved; this node tries again", "reason", err)
 		}
 		select {
 		case <-ctx.Done():

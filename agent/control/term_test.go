@@ -84,6 +84,22 @@ func (c countTerms) Barrier(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// The cluster's ID is the first command of every log.
+func TestNothingBeforeTheCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.store, c.index = fsm.NewStore(), 0
+		_, stop := c.lead("a")
+		defer stop()
+		<-time.After(time.Minute) // of the bubble
+		if at := c.View().Applied; at != 0 {
+			t.Errorf("%d commands before the cluster is made", at)
+		}
+		c.must(fsm.InitCluster{ClusterID: "test"})
+		c.within(time.Second, "first round noted", func(v *fsm.State) bool { return len(v.Events) == 2 })
+	})
+}
+
 func TestClosedLeadershipEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "a")
