@@ -113,6 +113,7 @@ func (d *draft) dropIfGone(name string) {
 	if !ok || !d.Services[i].Removing || len(d.Rows(name)) > 0 {
 		return
 	}
+	d.TurnFloor = max(d.TurnFloor, d.Services[i].Turn)
 	d.Services = slices.Delete(slices.Clone(d.Services), i, i+1)
 	d.Leases = slices.DeleteFunc(slices.Clone(d.Leases), func(l Lease) bool { return l.Service == name })
 	d.event("service-removed", name, 0, "", "its last container has stopped")
@@ -131,6 +132,9 @@ func (c InitCluster) apply(d *draft) (any, error) {
 }
 
 func (c Note) apply(d *draft) (any, error) {
+	if n := len(c.ID) + len(c.What) + len(c.Service) + len(c.Node); n > MaxReason {
+		return nil, fmt.Errorf("%w: a note whose names are %d bytes long; at most %d", ErrOutOfRange, n, MaxReason)
+	}
 	if slices.ContainsFunc(d.Events, func(e Event) bool { return c.ID != "" && e.ID == c.ID }) {
 		return nil, nil
 	}
@@ -154,6 +158,8 @@ func (c TakeTurns) apply(d *draft) (any, error) {
 		case order < 0:
 			return nil, fmt.Errorf("%w: turns for %s were taken at epoch %d seq %d; this is epoch %d seq %d",
 				ErrStale, c.Node, last.Epoch, last.Seq, c.Epoch, c.Seq)
+		case order == 0 && c.Count != last.Count:
+			return nil, fmt.Errorf("%w: epoch %d seq %d of %s took %d turns; it cannot be repeated for %d", ErrStale, c.Epoch, c.Seq, c.Node, last.Count, c.Count)
 		case order == 0:
 			return last.From, nil
 		}

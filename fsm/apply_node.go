@@ -10,11 +10,8 @@ func (c PutNode) apply(d *draft) (any, error) {
 	if n.ID == "" || n.RaftAddr == "" || n.APIAddr == "" {
 		return nil, fmt.Errorf("%w: a node needs an ID, a Raft address and an API address", ErrOutOfRange)
 	}
-	for _, o := range d.Nodes {
-		same := o.RaftAddr == n.RaftAddr || o.APIAddr == n.APIAddr
-		if o.ID != n.ID && same && o.Status != NodeDead && o.Status != NodeLeft {
-			return nil, fmt.Errorf("%w: %s is held by node %s (%s); give this node another address, or remove %s first", ErrAddrInUse, n.RaftAddr, o.ID, o.Status, o.ID)
-		}
+	if err := d.addrFree(n); err != nil {
+		return nil, err
 	}
 	i, ok := findNode(d.Nodes, n.ID)
 	if !ok {
@@ -25,8 +22,8 @@ func (c PutNode) apply(d *draft) (any, error) {
 	}
 	old := d.Nodes[i]
 	moved := old.RaftAddr != n.RaftAddr || old.APIAddr != n.APIAddr
-	if moved && old.Status == NodeAlive {
-		return nil, fmt.Errorf("%w: node %s is alive at %s; choose another ID, or stop that node first", ErrExists, n.ID, old.RaftAddr)
+	if moved && !old.Status.gone() {
+		return nil, fmt.Errorf("%w: node %s is %s at %s; choose another ID, or stop that node first", ErrExists, n.ID, old.Status, old.RaftAddr)
 	}
 	n.Status, n.Reason, n.Since, n.Index = old.Status, old.Reason, old.Since, old.Index
 	if n.Status == NodeLeft {
@@ -45,6 +42,18 @@ func (c PutNode) apply(d *draft) (any, error) {
 	return nil, nil
 }
 
+// addrFree says whether another node that is not gone holds an address of n.
+func (d *draft) addrFree(n Node) error {
+	for _, o := range d.Nodes {
+		same := o.RaftAddr == n.RaftAddr || o.APIAddr == n.APIAddr
+		if o.ID != n.ID && same && !o.Status.gone() {
+			return fmt.Errorf("%w: %s or %s is held by node %s (%s); give this node another address, or remove %s first",
+				ErrAddrInUse, n.RaftAddr, n.APIAddr, o.ID, o.Status, o.ID)
+		}
+	}
+	return nil
+}
+
 func (c SetNodeStatus) apply(d *draft) (any, error) {
 	if !c.Status.valid() {
 		return nil, fmt.Errorf("%w: node status %q", ErrOutOfRange, c.Status)
@@ -55,6 +64,11 @@ func (c SetNodeStatus) apply(d *draft) (any, error) {
 	}
 	if d.Nodes[i].Index > c.Seen {
 		return nil, fmt.Errorf("%w: node %s", ErrStale, c.ID)
+	}
+	if d.Nodes[i].Status.gone() && !c.Status.gone() {
+		if err := d.addrFree(d.Nodes[i]); err != nil {
+			return nil, err
+		}
 	}
 	d.Nodes = slices.Clone(d.Nodes)
 	n := &d.Nodes[i]

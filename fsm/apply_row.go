@@ -12,7 +12,7 @@ func (d *draft) placeable(node string, port int, except *Container) error {
 	if !ok {
 		return fmt.Errorf("%w: %q", ErrNoSuchNode, node)
 	}
-	if n.Status == NodeDead || n.Status == NodeLeft {
+	if n.Status.gone() {
 		return fmt.Errorf("%w: %s is %s", ErrNodeDown, node, n.Status)
 	}
 	if port < 1 || port > MaxPort {
@@ -173,6 +173,9 @@ func (c Observe) apply(d *draft) (any, error) {
 		return nil, fmt.Errorf("%w: %s/%d", ErrNoSuchRow, c.Service, c.Number)
 	}
 	have := d.Containers[i]
+	if c.Created != 0 && have.Created != c.Created {
+		return nil, fmt.Errorf("%w: %s/%d was placed at index %d; seen was the one of %d", ErrStale, c.Service, c.Number, have.Created, c.Created)
+	}
 	if have.Generation != c.Generation || have.Node != c.Node || c.Phase.rank() < have.Observed.rank() {
 		return nil, fmt.Errorf("%w: %s/%d is at generation %d, %s on %s", ErrStale, c.Service, c.Number, have.Generation, have.Observed, have.Node)
 	}

@@ -1,8 +1,9 @@
 package fsm
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 )
 
@@ -14,13 +15,13 @@ func (c PutService) apply(d *draft) (any, error) {
 	}
 	i, ok := findService(d.Services, c.Spec.Name)
 	if !ok {
-		s := Service{Name: c.Spec.Name, Spec: c.Spec, SpecIndex: d.index, Index: d.index}
+		s := Service{Name: c.Spec.Name, Spec: c.Spec, SpecIndex: d.index, Index: d.index, Turn: d.TurnFloor}
 		d.Services = slices.Insert(slices.Clone(d.Services), i, s)
 		d.event("service-added", s.Name, 0, "", s.Spec.Image)
 		return nil, nil
 	}
 	old := d.Services[i]
-	if !old.Removing && reflect.DeepEqual(old.Spec, c.Spec) {
+	if !old.Removing && sameSpec(old.Spec, c.Spec) {
 		return nil, nil
 	}
 	if c.Seen != 0 && old.Index > c.Seen {
@@ -34,6 +35,14 @@ func (c PutService) apply(d *draft) (any, error) {
 	}
 	d.event("service-changed", s.Name, 0, "", s.Spec.Image)
 	return nil, nil
+}
+
+// sameSpec compares what a snapshot keeps: an empty list and none at all are one.
+// Else a node that was restored would answer otherwise than one that was not.
+func sameSpec(a, b Spec) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 func (c RemoveService) apply(d *draft) (any, error) {

@@ -3,8 +3,10 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // must applies a command that may not be refused.
@@ -46,7 +48,22 @@ func row(t testing.TB, s *State, number int) Container {
 }
 
 func TestRefusals(t *testing.T) {
-	s := table(t)
+	s := must(t, table(t), TakeTurns{Service: "acts", Node: "n1", Epoch: 7, Seq: 3, Count: 5})
+	for _, n := range []struct {
+		id, at string
+		then   NodeStatus
+	}{{"n4", "d", NodeDraining}, {"n5", "e", NodeDead}, {"n6", "e", NodeSuspect}, {"n7", "f", NodeLeft}} {
+		s = must(t, s, PutNode{Node: Node{ID: n.id, RaftAddr: n.at + ":1", APIAddr: n.at + ":2"}})
+		s = must(t, s, SetNodeStatus{ID: n.id, Seen: s.Applied, Status: n.then})
+	}
+	s = must(t, s, PutService{Spec: Spec{Name: "old", Image: "old"}.WithDefaults()})
+	s = must(t, s, Place{Service: "old", Number: 1, Node: "n1", Port: 8100})
+	s = must(t, s, RemoveService{Name: "old"})
+	s = must(t, s, Place{Service: "acts", Number: 4, Node: "n2", Port: 8003})
+	s = must(t, s, Drain{Row: row(t, s, 4).Row()})
+	s = must(t, s, Place{Service: "acts", Number: 5, Node: "n2", Port: 8004})
+	s = must(t, s, Drain{Row: row(t, s, 5).Row()})
+	s = must(t, s, Stop{Row: row(t, s, 5).Row()})
 	r := row(t, s, 1)
 	node, _ := s.Node("n2")
 	for _, c := range []struct {
@@ -59,6 +76,10 @@ func TestRefusals(t *testing.T) {
 		{"an address that is held", PutNode{Node: Node{ID: "n3", RaftAddr: "10.0.0.1:7481", APIAddr: "x"}}, ErrAddrInUse},
 		{"an ID that is alive elsewhere", PutNode{Node: Node{ID: "n1", RaftAddr: "y:1", APIAddr: "y:2"}}, ErrExists},
 		{"a status of an unknown node", SetNodeStatus{ID: "n9", Status: NodeDead}, ErrNoSuchNode},
+		{"the API address that is held", PutNode{Node: Node{ID: "n3", RaftAddr: "x", APIAddr: "10.0.0.1:7480"}}, ErrAddrInUse},
+		{"an ID that drains elsewhere", PutNode{Node: Node{ID: "n4", RaftAddr: "y:1", APIAddr: "y:2"}}, ErrExists},
+		{"life for one whose address was taken", SetNodeStatus{ID: "n5", Seen: s.Applied, Status: NodeAlive}, ErrAddrInUse},
+		{"doubt of one whose address was taken", SetNodeStatus{ID: "n5", Seen: s.Applied, Status: NodeSuspect}, ErrAddrInUse},
 		{"an odd status", SetNodeStatus{ID: "n1", Status: "odd"}, ErrOutOfRange},
 		{"a status from before", SetNodeStatus{ID: "n2", Status: NodeDead, Seen: node.Index - 1}, ErrStale},
 		{"a node with rows", RemoveNode{ID: "n1"}, ErrNodeInUse},
@@ -75,20 +96,39 @@ func TestRefusals(t *testing.T) {
 		{"an unknown node placed on", Place{Service: "acts", Number: 3, Node: "n9", Port: 8005}, ErrNoSuchNode},
 		{"a relaunch onto a taken port", Relaunch{Row: r.Row(), Node: "n1", Port: 8001}, ErrPortInUse},
 		{"an unknown row", Stop{Row: Row{Service: "acts", Number: 9, Generation: 1}}, ErrNoSuchRow},
+		{"a drained row relaunched", Relaunch{Row: row(t, s, 4).Row(), Node: "n2", Port: 8003}, ErrStale},
+		{"a drained row drained", Drain{Row: row(t, s, 4).Row()}, ErrStale},
+		{"a stopped row stopped", Stop{Row: row(t, s, 5).Row()}, ErrStale},
+		{"health of one that does not run", SetStatus{Row: row(t, s, 4).Row(), Status: true}, ErrStale},
+		{"a row in a service that is to go", Place{Service: "old", Number: 2, Node: "n1", Port: 8101}, ErrNoSuchService},
+		{"a row on a dead node", Place{Service: "acts", Number: 3, Node: "n5", Port: 8005}, ErrNodeDown},
+		{"a row on a node that left", Relaunch{Row: r.Row(), Node: "n7", Port: 8000}, ErrNodeDown},
+		{"port nought", Relaunch{Row: r.Row(), Node: "n1", Port: 0}, ErrOutOfRange},
+		{"a spec from before", PutService{Spec: Spec{Name: "acts", Image: "acts:0"}, Seen: 1}, ErrStale},
+		{"fewer than none", Decide{Service: "acts", Seen: s.Applied, Decision: Decision{Desired: -1}}, ErrOutOfRange},
+		{"a decision on an unknown service", Decide{Service: "none"}, ErrNoSuchService},
+		{"fewer than the least by hand", ScaleByHand{Service: "acts", Count: -1}, ErrOutOfRange},
 		{"another generation", Stop{Row: Row{Service: "acts", Number: 1, Generation: 2, Seen: r.Index}}, ErrStale},
 		{"a running row forgotten", Forget{Row: r.Row()}, ErrStale},
 		{"a phase backwards", Observe{Node: "n1", Service: "acts", Number: 1, Generation: 1, Phase: Pending}, ErrStale},
 		{"another node's row observed", Observe{Node: "n2", Service: "acts", Number: 1, Generation: 1, Phase: Stopped}, ErrStale},
+		{"another generation observed", Observe{Node: "n1", Service: "acts", Number: 1, Generation: 2, Phase: Running}, ErrStale},
+		{"the row before this one observed", Observe{Node: "n1", Service: "acts", Number: 1, Generation: 1, Created: r.Created - 1, Phase: Stopped}, ErrStale},
+		{"no row observed", Observe{Node: "n1", Service: "acts", Number: 9, Generation: 1, Phase: Running}, ErrNoSuchRow},
+		{"a phase that there is not", Observe{Node: "n1", Service: "acts", Number: 1, Generation: 1, Phase: "odd"}, ErrOutOfRange},
 		{"an odd phase", Observe{Node: "n1", Service: "acts", Number: 1, Generation: 1, Phase: Draining}, ErrOutOfRange},
 		{"turns for an unknown node", TakeTurns{Service: "acts", Node: "n9", Count: 1}, ErrNoSuchNode},
 		{"turns of an unknown service", TakeTurns{Service: "none", Node: "n1", Count: 1}, ErrNoSuchService},
+		{"turns for another count than the first time", TakeTurns{Service: "acts", Node: "n1", Epoch: 7, Seq: 3, Count: 6}, ErrStale},
+		{"turns of a number gone by", TakeTurns{Service: "acts", Node: "n1", Epoch: 7, Seq: 2, Count: 5}, ErrStale},
+		{"turns of an earlier life of the node", TakeTurns{Service: "acts", Node: "n1", Epoch: 6, Seq: 9, Count: 5}, ErrStale},
 		{"too many turns", TakeTurns{Service: "acts", Node: "n1", Count: MaxTurnsPerTake + 1}, ErrOutOfRange},
 	} {
 		next, _, err := Apply(s, s.Applied+1, 1, s.Stamp, c.cmd)
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
-		if !sameContent(t, s, next) {
+		if !sameContent(t, s, next) || next.Changed != s.Changed {
 			t.Errorf("%s: refused and changed the state", c.name)
 		}
 	}
@@ -170,6 +210,66 @@ func TestRequestsOfTheWindow(t *testing.T) {
 		if got := sv.Requests(c.now, window); got != c.want {
 			t.Errorf("%d ms after the first: %d requests, want %d", c.now-base, got, c.want)
 		}
+	}
+}
+
+// TestTurnsOutliveTheirService: one that comes back under an old name goes on above
+// every turn there has been.
+func TestTurnsOutliveTheirService(t *testing.T) {
+	s := table(t)
+	for _, name := range []string{"a", "b"} {
+		s = must(t, s, PutService{Spec: Spec{Name: name, Image: "x"}.WithDefaults()})
+		s = must(t, s, TakeTurns{Service: name, Node: "n1", Epoch: 1, Seq: 1, Count: 30})
+	}
+	s = must(t, s, TakeTurns{Service: "a", Node: "n1", Epoch: 1, Seq: 2, Count: 30})
+	s = must(t, s, RemoveService{Name: "a"})
+	s = must(t, s, RemoveService{Name: "b"})
+	s = must(t, s, PutService{Spec: Spec{Name: "a", Image: "x"}.WithDefaults()})
+	if _, from, err := Apply(s, s.Applied+1, 1, s.Stamp, TakeTurns{Service: "a", Node: "n1", Epoch: 1, Seq: 1, Count: 1}); err != nil || from != uint64(60) {
+		t.Errorf("the first turn of its second life: %v, %v; want 60", from, err)
+	}
+}
+
+// TestNodesComeBack: one that is gone may come back elsewhere, and another may take
+// the addresses it had.
+func TestNodesComeBack(t *testing.T) {
+	at := func(id, addr string) PutNode {
+		return PutNode{Node: Node{ID: id, Addr: addr, RaftAddr: addr + ":7481", APIAddr: addr + ":7480"}}
+	}
+	for _, gone := range []NodeStatus{NodeDead, NodeLeft} {
+		s := table(t)
+		n, _ := s.Node("n2")
+		s = must(t, s, SetNodeStatus{ID: "n2", Seen: n.Index, Status: gone})
+		s = must(t, s, at("n3", n.Addr))
+		s = must(t, s, at("n2", "10.0.0.9"))
+		want := map[NodeStatus]NodeStatus{NodeDead: NodeDead, NodeLeft: NodeAlive}[gone]
+		back, _ := s.Node("n2")
+		if back.RaftAddr != "10.0.0.9:7481" || back.Status != want {
+			t.Errorf("%s, then put: %+v, want it %s", gone, back, want)
+		}
+		s = must(t, s, SetNodeStatus{ID: "n2", Seen: back.Index, Status: NodeAlive})
+		if back, _ = s.Node("n2"); back.Status != NodeAlive {
+			t.Errorf("seen again: %+v", back)
+		}
+	}
+}
+
+// TestReasonsAreOneLine: cut at MaxReason bytes, and never within a character, for a
+// snapshot would not keep half of one.
+func TestReasonsAreOneLine(t *testing.T) {
+	for n := range 4 {
+		long := strings.Repeat("x", n) + strings.Repeat("é世", MaxReason)
+		s := table(t)
+		s = must(t, s, BackOff{Row: row(t, s, 1).Row(), Reason: long})
+		for _, got := range []string{row(t, s, 1).Reason, s.Events[len(s.Events)-1].Reason} {
+			if !utf8.ValidString(got) || len(got) > MaxReason || len(got) < MaxReason-3 || !strings.HasPrefix(long, got) {
+				t.Errorf("%d bytes %q", len(got), got)
+			}
+		}
+	}
+	big := Note{ID: "x", What: strings.Repeat("x", MaxReason)}
+	if _, _, err := Apply(&State{}, 1, 1, 0, big); !errors.Is(err, ErrOutOfRange) {
+		t.Errorf("a note with a long kind: %v", err)
 	}
 }
 

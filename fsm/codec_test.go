@@ -126,6 +126,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"a newer version":  {remade(4, 2, "{}"), ErrUnknownCommand},
 		"a newer field":    {remade(4, 1, `{"id":"n1","new":1}`), ErrCorrupt},
 		"more than a body": {remade(4, 1, `{"id":"n1"}{}`), ErrCorrupt},
+		"an end too many":  {remade(4, 1, `{"id":"n1"}}`), ErrCorrupt},
 		"no body":          {remade(4, 1, ``), ErrCorrupt},
 	} {
 		if _, _, err := Decode(c.data); !errors.Is(err, c.want) {

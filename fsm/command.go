@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 )
 
 // Kind numbers a command in the log. Numbers are given by hand, once, and never
@@ -54,7 +55,8 @@ type InitCluster struct {
 	ClusterID string `json:"cluster_id"`
 }
 
-// PutNode adds a node or changes its addresses or version. It becomes alive.
+// PutNode adds a node, which becomes alive, or changes its addresses or version.
+// One that had left is alive again; one that is dead is so once the leader sees it.
 type PutNode struct {
 	Node Node `json:"node"`
 }
@@ -159,12 +161,14 @@ type Forget struct {
 }
 
 // Observe is the owning node's report of one of its rows. It needs no Seen:
-// phases of a generation only go forward.
+// phases of a generation only go forward. Created is the row's, so that a late
+// report of a row that is gone does not meet its successor; 0 is whichever.
 type Observe struct {
 	Node       string `json:"node"`
 	Service    string `json:"service"`
 	Number     int    `json:"number"`
 	Generation uint64 `json:"generation"`
+	Created    uint64 `json:"created,omitempty"`
 	Phase      Phase  `json:"phase"`
 	LocalAddr  string `json:"local_addr,omitempty"`
 	PortTaken  bool   `json:"port_taken,omitempty"`
@@ -183,7 +187,7 @@ type TakeTurns struct {
 }
 
 // Note adds an event that changes nothing else. ID is chosen by the proposer so
-// that a repeated note stands once.
+// that a repeated note stands once; without an ID it stands as often as it is said.
 type Note struct {
 	ID      string `json:"id"`
 	What    string `json:"kind"`
@@ -315,7 +319,7 @@ func decodeAs[C Command](body []byte) (Command, error) {
 	if err := d.Decode(&c); err != nil {
 		return nil, fmt.Errorf("%w: kind %d: %w", ErrCorrupt, c.Kind(), err)
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return nil, fmt.Errorf("%w: kind %d: bytes after the body", ErrCorrupt, c.Kind())
 	}
 	return c, nil

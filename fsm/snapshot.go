@@ -55,6 +55,9 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	if err := d.Decode(&s); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: bytes after the state", ErrSnapshot)
+	}
 	if err := Check(&s); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}

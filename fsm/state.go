@@ -59,6 +59,10 @@ func (s NodeStatus) valid() bool {
 	return false
 }
 
+// gone says whether a node has ended, as far as anybody knows: others may take its
+// addresses, and it may come back at another one.
+func (s NodeStatus) gone() bool { return s == NodeDead || s == NodeLeft }
+
 // State is one version of the replicated state. All slices are sorted by their
 // keys. It is immutable once published by a Store.
 type State struct {
@@ -71,6 +75,10 @@ type State struct {
 	// Stamp is the newest time seen in a command, in milliseconds since the
 	// Unix epoch. It is the only clock of the state and never goes back.
 	Stamp int64 `json:"stamp"`
+
+	// TurnFloor is above every turn of the services that are gone: one that comes
+	// back under an old name begins here, so that no turn is issued twice.
+	TurnFloor uint64 `json:"turn_floor,omitempty"`
 
 	Services   []Service   `json:"services,omitempty"`   // by Name
 	Containers []Container `json:"containers,omitempty"` // by Service, Number
