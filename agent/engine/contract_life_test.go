@@ -108,8 +108,12 @@ func stopPaused(t *testing.T, b bench) {
 	c := b.run(t, s)
 	b.pause(t, c)
 	eventually(t, "state paused", func() bool { return b.state(t, c.ID) == "paused" })
-	if err := b.Stop(t.Context(), c.ID, time.Second); err != nil {
+	begun := time.Now()
+	if err := b.Stop(t.Context(), c.ID, 5*time.Second); err != nil {
 		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 4*time.Second {
+		t.Fatalf("a paused container heard SIGTERM only after %s", took)
 	}
 	b.absent(t, c.ID)
 }

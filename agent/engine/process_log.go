@@ -111,7 +111,7 @@ func (p *Process) copyLog(ctx context.Context, c *child, follow bool, tail int, 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.done:
-			ended = false // once more, for the last lines
+			ended = true // once more, for the last lines
 		case <-tick.C:
 		}
 		info, err := f.Stat()
