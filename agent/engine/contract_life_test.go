@@ -212,3 +212,17 @@ func replaceRefused(t *testing.T, b bench) {
 	b.absent(t, s.Name)
 	b.absent(t, was.ID) // it had to go, whatever follows
 }
+
+func replaceByItsName(t *testing.T, b bench) {
+	s := b.spec(t)
+	was := b.run(t, s)
+	answers(t, s.addr(), s.Name)
+	now, err := b.Replace(t.Context(), was.ID, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now.ID == was.ID || now.State != "running" {
+		t.Fatalf("replace by the same name gave %+v; it was %+v", now, was)
+	}
+	answers(t, s.addr(), s.Name)
+}

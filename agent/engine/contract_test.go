@@ -63,6 +63,7 @@ func TestContract(t *testing.T) {
 		{"EventsOfALife", eventsOfALife},
 		{"Volume", volume},
 		{"ReplaceOnOnePort", replaceOnOnePort},
+		{"ReplaceByItsName", replaceByItsName},
 		{"ReplaceRefusedLeavesNothing", replaceRefused},
 	}
 	benches := []struct {
