@@ -282,16 +282,3 @@ func TestRingOfEventsIsBounded(t *testing.T) {
 		t.Errorf("%d events, the oldest %q", len(s.Events), s.Events[0].ID)
 	}
 }
-
-func BenchmarkTakeTurns(b *testing.B) {
-	s := table(b)
-	c := TakeTurns{Service: "acts", Node: "n1", Epoch: 1, Count: 10, Served: 10}
-	for b.Loop() {
-		c.Seq++
-		next, _, err := Apply(s, s.Applied+1, 1, s.Stamp+20, c)
-		if err != nil {
-			b.Fatal(err)
-		}
-		s = next
-	}
-}

@@ -2,9 +2,11 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,7 +17,8 @@ import (
 // update writes fixtures that are not there yet; those that are stay as released.
 var update = flag.Bool("update", false, "write missing golden fixtures")
 
-// samples has one command of every kind with every field set.
+// samples has every kind of command, and each of its fields set in one of them. A
+// field that is added gets a sample of its own beside the released one.
 func samples() map[string]Command {
 	r := Row{Service: "acts", Number: 3, Generation: 2, Seen: 41}
 	spec := Spec{
@@ -39,6 +42,7 @@ func samples() map[string]Command {
 		"14-stop":            Stop{Row: r, Reason: "released"},
 		"15-forget":          Forget{Row: r, Reason: "node n1 is lost"},
 		"16-observe":         Observe{Node: "n1", Service: "acts", Number: 3, Generation: 2, Phase: Running, LocalAddr: "172.17.0.4:8000", PortTaken: true, Reason: "why"},
+		"16-observe-created": Observe{Node: "n1", Service: "acts", Number: 3, Generation: 2, Created: 31, Phase: Stopped, Reason: "exit code 137"},
 		"17-take-turns":      TakeTurns{Service: "acts", Node: "n1", Epoch: 1_700_000_000_000_000_000, Seq: 12, Count: 40, Served: 38},
 		"18-note":            Note{ID: "polled-n1-3", What: "polled", Service: "acts", Number: 1, Node: "n1", Reason: "why"},
 	}
@@ -61,7 +65,7 @@ func golden(t *testing.T, name string, content []byte) []byte {
 // TestGoldenCommands: what this release writes is what every release reads.
 func TestGoldenCommands(t *testing.T) {
 	const stamp = 1_700_000_000_123
-	kinds := map[Kind]bool{}
+	kinds, set := map[Kind]bool{}, map[string]bool{}
 	for name, c := range samples() {
 		data, err := Encode(stamp, c)
 		if err != nil {
@@ -80,11 +84,75 @@ func TestGoldenCommands(t *testing.T) {
 			t.Errorf("%s is read as %d %#v, %v; want %#v", name, at, got, err, c)
 		}
 		kinds[c.Kind()] = true
+		fields(reflect.ValueOf(c), func(name string, zero bool) {
+			set[name] = set[name] || !zero
+		})
+	}
+	for name, ok := range set {
+		if !ok && !decidedElsewhere[name] {
+			t.Errorf("no sample sets %s; add one and run go test ./fsm -update", name)
+		}
 	}
 	for k := Kind(0); k < 255; k++ {
 		if _, err := decodeBody(k, []byte("{}")); !errors.Is(err, ErrUnknownCommand) && !kinds[k] {
 			t.Errorf("command %d has no fixture", k)
 		}
+	}
+}
+
+// decidedElsewhere are fields of Node that a PutNode carries and apply sets.
+var decidedElsewhere = map[string]bool{"Node.Status": true, "Node.Reason": true, "Node.Since": true, "Node.Index": true}
+
+// fields visits each field of a struct and of what it holds, as Type.Field.
+func fields(v reflect.Value, visit func(name string, zero bool)) {
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			fields(v.Index(i), visit)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			visit(v.Type().Name()+"."+v.Type().Field(i).Name, v.Field(i).IsZero())
+			fields(v.Field(i), visit)
+		}
+	}
+}
+
+// TestGoldenSnapshotOfEverything: no column is lost on the way through a snapshot.
+func TestGoldenSnapshotOfEverything(t *testing.T) {
+	spec := samples()["05-put-service"].(PutService).Spec
+	s := &State{
+		ClusterID: "c1", Applied: 90, Term: 3, Changed: 88, Stamp: 1_700_000_000_123, TurnFloor: 5,
+		Services: []Service{{
+			Name: "acts", Spec: spec, SpecIndex: 5, Index: 7, Manual: 4, Removing: true, Turn: 70,
+			Buckets:  []Bucket{{1_699_999_999, 5}, {1_700_000_000, 12}},
+			Decision: Decision{Desired: 4, Requests: 65, At: 1_699_999_998_000, Reason: "65 requests"},
+		}},
+		Containers: []Container{
+			{Service: "acts", Number: 1, Generation: 2, Node: "n1", Port: 8000, Status: true, Desired: Running, Observed: Running,
+				LocalAddr: "172.17.0.2:8000", SpecIndex: 5, Image: "acts:1", Reason: "healthy", Failures: 1, Since: 1_699_999_990_000, Created: 8, Index: 60},
+			{Service: "acts", Number: 2, Generation: 1, Node: "n1", Port: 8001, Desired: Draining, Observed: Stopped, PortTaken: true,
+				RetryAt: 1_700_000_001_000, DrainDeadline: 1_700_000_030_000, SpecIndex: 5, Image: "acts:1", Since: 1_699_999_991_000, Created: 9, Index: 61},
+		},
+		Nodes: []Node{{ID: "n1", Addr: "10.0.0.1", APIAddr: "10.0.0.1:7480", RaftAddr: "10.0.0.1:7481", GossipAddr: "10.0.0.1:7482",
+			ProxyAddr: "10.0.0.1:80", Version: "1.0", Status: NodeSuspect, Reason: "gossip has doubts", Since: 1_699_999_000_000, Index: 88}},
+		Leases: []Lease{{Service: "acts", Node: "n1", Epoch: 6, Seq: 12, From: 30, Count: 40}},
+		Events: []Event{{Index: 88, At: 1_699_999_000_000, Kind: "node-suspect", Service: "acts", Number: 1, Node: "n1", Reason: "gossip has doubts", ID: "x"}},
+	}
+	set := map[string]bool{}
+	fields(reflect.ValueOf(*s), func(name string, zero bool) { set[name] = set[name] || !zero })
+	for name, ok := range set {
+		if !ok {
+			t.Errorf("%s is not set; put it into a fixture beside this one", name)
+		}
+	}
+	data := snapshotBytes(t, s)
+	released := golden(t, "snapshot-2", data)
+	if !bytes.Equal(released, data) {
+		t.Errorf("the state is written as\n%s, released was\n%s", data, released)
+	}
+	if back, err := ReadSnapshot(bytes.NewReader(released)); err != nil || !reflect.DeepEqual(back, s) {
+		t.Errorf("the snapshot is read as %+v, %v", back, err)
 	}
 }
 
@@ -148,6 +216,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		// Whatever the bytes, the checksum shall not hide the rest of the decoder.
+		data = bytes.Clone(data)
 		if len(data) >= headLen {
 			sum := checksum(data)
 			data[2], data[3], data[4], data[5] = byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum)
@@ -168,7 +237,11 @@ func FuzzDecode(f *testing.F) {
 		if err != nil || !bytes.Equal(again, twice) {
 			t.Fatalf("%#v is written in two ways", c)
 		}
-		Apply(&State{}, 1, 1, stamp, c) // must not panic
+		for _, s := range []*State{{}, table(t)} {
+			if next, _, _ := Apply(s, s.Applied+1, 1, stamp, c); Check(next) != nil {
+				t.Fatalf("%#v: %v", c, Check(next))
+			}
+		}
 	})
 }
 
@@ -176,12 +249,32 @@ func FuzzReadSnapshot(f *testing.F) {
 	f.Add(snapshotBytes(f, table(f)))
 	f.Add([]byte(snapshotMagic))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		// As above: past the checksum.
+		data = bytes.Clone(data)
+		if head := len(snapshotMagic) + 4; len(data) >= head {
+			binary.BigEndian.PutUint32(data[head-4:], crc32.Checksum(data[head:], castagnoli))
+		}
 		s, err := ReadSnapshot(bytes.NewReader(data))
 		if err != nil {
 			return
 		}
 		if err := Check(s); err != nil {
 			t.Fatal(err)
+		}
+		written := snapshotBytes(t, s)
+		back, err := ReadSnapshot(bytes.NewReader(written))
+		if err != nil || !bytes.Equal(written, snapshotBytes(t, back)) {
+			t.Fatalf("it is written as something else than what was read: %v", err)
+		}
+		// A state that was accepted can be asked and changed.
+		for name, c := range samples() {
+			if next, _, err := Apply(s, s.Applied+1, s.Term, s.Stamp, c); err == nil && next.Applied != s.Applied+1 {
+				t.Fatalf("%s: applied %d after %d", name, next.Applied, s.Applied)
+			}
+		}
+		for _, sv := range s.Services {
+			s.TurnRow(sv.Name)
+			sv.Requests(s.Stamp, int64(sv.Spec.Scale.Window)/1e6)
 		}
 	})
 }

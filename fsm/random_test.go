@@ -4,106 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 )
-
-// entry is one entry of a random log.
-type entry struct {
-	stamp int64
-	cmd   Command
-}
-
-// pick draws one of a list, or zero where it is empty.
-func pick[T any](t *rapid.T, list []T, zero T, label string) T {
-	if len(list) == 0 {
-		return zero
-	}
-	return list[rapid.IntRange(0, len(list)-1).Draw(t, label)]
-}
-
-// someRow is a row of the state, mostly as it is, sometimes as it was.
-func someRow(t *rapid.T, s *State) Row {
-	r := pick(t, s.Containers, Container{Service: "acts", Number: 1, Generation: 1}, "row").Row()
-	switch rapid.IntRange(0, 9).Draw(t, "staleness") {
-	case 0:
-		r.Seen -= min(r.Seen, 1)
-	case 1:
-		r.Generation++
-	}
-	return r
-}
-
-// command draws a command that is often valid in s.
-func command(t *rapid.T, s *State) Command {
-	names := []string{"acts", "users"}
-	ids := []string{"n1", "n2", "n3"}
-	name := rapid.SampledFrom(names).Draw(t, "service")
-	id := rapid.SampledFrom(ids).Draw(t, "node")
-	reason := rapid.SampledFrom([]string{"", "exit code 137", "health answered 500"}).Draw(t, "reason")
-	switch rapid.IntRange(1, 24).Draw(t, "kind") {
-	case 1:
-		return InitCluster{ClusterID: rapid.SampledFrom([]string{"c1", "c2"}).Draw(t, "cluster")}
-	case 2, 3:
-		addr := rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}).Draw(t, "addr")
-		return PutNode{Node: Node{ID: id, Addr: addr, RaftAddr: addr + ":7481", APIAddr: addr + ":7480"}}
-	case 4:
-		n := pick(t, s.Nodes, Node{ID: id}, "node row")
-		status := rapid.SampledFrom([]NodeStatus{NodeAlive, NodeSuspect, NodeDead, NodeLeft, NodeDraining, "odd"}).Draw(t, "status")
-		return SetNodeStatus{ID: n.ID, Seen: n.Index - uint64(min(n.Index, uint64(rapid.IntRange(0, 1).Draw(t, "old")))), Status: status, Reason: reason}
-	case 5:
-		return RemoveNode{ID: id}
-	case 6, 7:
-		spec := Spec{Name: name, Image: rapid.SampledFrom([]string{"a:1", "a:2"}).Draw(t, "image")}.WithDefaults()
-		sv, _ := s.Service(name)
-		return PutService{Spec: spec, Seen: sv.Index}
-	case 8:
-		return RemoveService{Name: name}
-	case 9:
-		return ScaleByHand{Service: name, Count: rapid.IntRange(0, 12).Draw(t, "count")}
-	case 10:
-		sv, _ := s.Service(name)
-		return Decide{Service: name, Seen: sv.Index, Decision: Decision{Desired: rapid.IntRange(-1, 10).Draw(t, "desired"), At: s.Stamp, Reason: reason}}
-	case 11, 12, 13:
-		return Place{Service: name, Number: rapid.IntRange(0, 5).Draw(t, "number"), Node: id, Port: 8000 + rapid.IntRange(0, 6).Draw(t, "port"), Reason: reason}
-	case 14:
-		return SetStatus{Row: someRow(t, s), Status: rapid.Bool().Draw(t, "healthy"), Reason: reason}
-	case 15:
-		return Relaunch{Row: someRow(t, s), Node: id, Port: 8000 + rapid.IntRange(0, 6).Draw(t, "port"), Failures: rapid.IntRange(0, 9).Draw(t, "failures"), Reason: reason}
-	case 16:
-		return BackOff{Row: someRow(t, s), RetryAt: s.Stamp + 1000, Failures: 2, Reason: reason}
-	case 17:
-		return Drain{Row: someRow(t, s), Deadline: s.Stamp + 1000, Reason: reason}
-	case 18:
-		return Stop{Row: someRow(t, s), Reason: reason}
-	case 19:
-		return Forget{Row: someRow(t, s), Reason: reason}
-	case 20, 21, 22:
-		c := pick(t, s.Containers, Container{Service: name, Number: 1, Generation: 1, Node: id}, "observed row")
-		phase := rapid.SampledFrom([]Phase{Pending, Starting, Running, Running, Stopped, Draining, "odd"}).Draw(t, "phase")
-		return Observe{Node: c.Node, Service: c.Service, Number: c.Number, Generation: c.Generation, Phase: phase, LocalAddr: "172.17.0.2:8000", PortTaken: rapid.Bool().Draw(t, "taken"), Reason: reason}
-	case 23:
-		return Note{ID: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "id"), What: "note", Reason: reason}
-	default:
-		l, _ := s.Lease(name, id)
-		return TakeTurns{Service: name, Node: id, Epoch: uint64(rapid.IntRange(1, 2).Draw(t, "epoch")), Seq: l.Seq + uint64(rapid.IntRange(0, 2).Draw(t, "ahead")),
-			Count: uint64(rapid.IntRange(0, 50).Draw(t, "count")), Served: uint64(rapid.IntRange(0, 20).Draw(t, "served"))}
-	}
-}
-
-// drawLog draws a log beside the states it leads through; states[i] is before entry i.
-func drawLog(t *rapid.T) (log []entry, states []*State) {
-	s := &State{}
-	stamp := int64(1_000_000)
-	for i := range rapid.IntRange(1, 120).Draw(t, "length") {
-		stamp += int64(rapid.IntRange(-50, 3000).Draw(t, "passed"))
-		e := entry{stamp, command(t, s)}
-		log, states = append(log, e), append(states, s)
-		s, _, _ = Apply(s, uint64(i+1), 1, e.stamp, e.cmd)
-	}
-	return log, append(states, s)
-}
 
 func snapshotBytes(t interface{ Fatal(...any) }, s *State) []byte {
 	var b bytes.Buffer
@@ -113,7 +18,7 @@ func snapshotBytes(t interface{ Fatal(...any) }, s *State) []byte {
 	return b.Bytes()
 }
 
-// equalButFor compares two states leaving out where in the log they stand.
+// sameContent compares two states leaving out where in the log they stand.
 func sameContent(t interface{ Fatal(...any) }, a, b *State) bool {
 	x, y := *a, *b
 	x.Applied, x.Term, y.Applied, y.Term = 0, 0, 0, 0
@@ -124,9 +29,9 @@ func sameContent(t interface{ Fatal(...any) }, a, b *State) bool {
 // from a snapshot somewhere on the way, hold equal bytes.
 func TestEqualLogsGiveEqualBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		log, _ := drawLog(t)
+		log, states := drawLog(t)
 		one, two := NewStore(), NewStore()
-		at := rapid.IntRange(0, len(log)).Draw(t, "restore at")
+		at := roll(t, len(log)) + 1
 		for i, e := range log {
 			data, err := Encode(e.stamp, e.cmd)
 			if err != nil {
@@ -142,8 +47,10 @@ func TestEqualLogsGiveEqualBytes(t *testing.T) {
 				two = fresh
 			}
 		}
-		if a, b := snapshotBytes(t, one.View()), snapshotBytes(t, two.View()); !bytes.Equal(a, b) {
-			t.Fatalf("states differ:\n%s\n%s", a, b)
+		for _, s := range []*State{two.View(), states[len(states)-1]} {
+			if a, b := snapshotBytes(t, one.View()), snapshotBytes(t, s); !bytes.Equal(a, b) {
+				t.Fatalf("states differ:\n%s\n%s", a, b)
+			}
 		}
 	})
 }
@@ -176,10 +83,16 @@ func TestInvariantsHold(t *testing.T) {
 		log, states := drawLog(t)
 		before := make([][]byte, len(states))
 		for i, s := range states {
-			if err := Check(s); err != nil {
+			if err := errors.Join(Check(s), checkStrictly(s)); err != nil {
 				t.Fatal(err)
 			}
 			before[i] = snapshotBytes(t, s)
+			if i%8 != 0 && i != len(states)-1 {
+				continue
+			}
+			if back, err := ReadSnapshot(bytes.NewReader(before[i])); err != nil || !bytes.Equal(before[i], snapshotBytes(t, back)) {
+				t.Fatalf("a snapshot is not read back as it was written: %v\n%s", err, before[i])
+			}
 		}
 		for i, e := range log {
 			next, _, err := Apply(states[i], uint64(i+1), 1, e.stamp, e.cmd)
@@ -221,76 +134,158 @@ func TestPhasesGoForward(t *testing.T) {
 	})
 }
 
-// TestEachTurnIsIssuedOnce over all nodes, and every acknowledged report counts once.
+// TestEachTurnIsIssuedOnce over all nodes and all lives of a service of that name;
+// a repeat gives the run it gave before.
 func TestEachTurnIsIssuedOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log, states := drawLog(t)
-		type life struct {
-			service string
-			created uint64
-		}
-		issued := map[life]map[uint64]string{}
-		runs := map[string]uint64{}
-		counted := map[life]uint64{}
+		type run struct{ from, count uint64 }
+		issued := map[string][]run{}
 		for i, e := range log {
 			c, ok := e.cmd.(TakeTurns)
 			if !ok {
 				continue
 			}
+			lease, held := states[i].Lease(c.Service, c.Node)
 			_, result, err := Apply(states[i], uint64(i+1), 1, e.stamp, e.cmd)
 			if err != nil {
 				continue
 			}
-			from := result.(uint64)
-			k := life{c.Service, firstSpec(states[:i+1], c.Service)}
-			run := fmt.Sprintf("%v %s %d %d", k, c.Node, c.Epoch, c.Seq)
-			if was, repeated := runs[run]; repeated {
-				if was != from {
-					t.Fatalf("%s: run from %d, then from %d", run, was, from)
+			got := run{result.(uint64), c.Count}
+			if held && lease.Epoch == c.Epoch && lease.Seq == c.Seq {
+				if want := (run{lease.From, lease.Count}); got != want {
+					t.Fatalf("%+v gives %+v again; it gave %+v", c, got, want)
 				}
 				continue
 			}
-			runs[run] = from
-			counted[k] += c.Served
-			if issued[k] == nil {
-				issued[k] = map[uint64]string{}
-			}
-			for turn := from; turn < from+c.Count; turn++ {
-				if other, taken := issued[k][turn]; taken {
-					t.Fatalf("turn %d of %s was issued to %s and to %s", turn, c.Service, other, run)
+			for _, other := range issued[c.Service] {
+				if got.from < other.from+other.count && other.from < got.from+got.count {
+					t.Fatalf("%+v gives %+v, and %+v was issued before", c, got, other)
 				}
-				issued[k][turn] = run
 			}
+			issued[c.Service] = append(issued[c.Service], got)
 		}
-		last := states[len(states)-1]
-		for _, sv := range last.Services {
-			// The log is shorter than the window and the cooldown together, so every
-			// bucket is still there.
-			var sum uint64
-			for _, b := range sv.Buckets {
-				sum += b.Count
+	})
+}
+
+// TestEachReportCountsOnce: for every second that a scale decision may look at,
+// Requests is what a list of all acknowledged reports gives.
+func TestEachReportCountsOnce(t *testing.T) {
+	type report struct {
+		second int64
+		served uint64
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		log, states := drawLog(t)
+		reports := map[string][]report{}
+		for i, e := range log {
+			next := states[i+1]
+			if c, ok := e.cmd.(TakeTurns); ok {
+				was, held := states[i].Lease(c.Service, c.Node)
+				repeated := held && was.Epoch == c.Epoch && was.Seq == c.Seq
+				if _, _, err := Apply(states[i], uint64(i+1), 1, e.stamp, c); err == nil && !repeated {
+					reports[c.Service] = append(reports[c.Service], report{next.Stamp / 1000, c.Served})
+				}
 			}
-			k := life{sv.Name, firstSpec(states, sv.Name)}
-			if last.Stamp < 1_000_000+200_000 && sum != counted[k] {
-				t.Fatalf("%s has counted %d requests, acknowledged were %d", sv.Name, sum, counted[k])
+			for _, name := range drawnServices {
+				sv, ok := next.Service(name)
+				if !ok {
+					delete(reports, name)
+					continue
+				}
+				window, cooldown := int64(sv.Spec.Scale.Window)/1e6, int64(sv.Spec.Scale.Cooldown)/1e6
+				for _, back := range []int64{0, 1000, cooldown / 2, cooldown - 1000} {
+					now := next.Stamp - back
+					var want uint64
+					for _, r := range reports[name] {
+						if r.second <= now/1000 && r.second > now/1000-window/1000 {
+							want += r.served
+						}
+					}
+					if got := sv.Requests(now, window); got != want {
+						t.Fatalf("%s, %d ms ago: %d requests, reported were %d", name, back, got, want)
+					}
+				}
 			}
 		}
 	})
 }
 
-// firstSpec tells one life of a service from an earlier one of the same name: the
-// index of its last appearance out of nothing.
-func firstSpec(states []*State, name string) uint64 {
-	var born uint64
-	there := false
-	for _, s := range states {
-		_, now := s.Service(name)
-		if now && !there {
-			born = s.Applied
+// TestClocksOnlyGoForward: stamp, applied and changed never go back, and what says
+// that the table has changed tells the truth.
+func TestClocksOnlyGoForward(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		_, states := drawLog(t)
+		for i := 1; i < len(states); i++ {
+			was, now := states[i-1], states[i]
+			if now.Stamp < was.Stamp || now.Applied != was.Applied+1 || now.Changed < was.Changed {
+				t.Fatalf("from applied %d, changed %d, stamp %d to %d, %d, %d",
+					was.Applied, was.Changed, was.Stamp, now.Applied, now.Changed, now.Stamp)
+			}
+			if now.Changed == was.Changed && !bytes.Equal(tableBytes(t, was), tableBytes(t, now)) {
+				t.Fatalf("the table has changed and nobody is told:\n%s\n%s", tableBytes(t, was), tableBytes(t, now))
+			}
 		}
-		there = now
+	})
+}
+
+// tableBytes is a state without what changes with each lease.
+func tableBytes(t interface{ Fatal(...any) }, s *State) []byte {
+	x := *s
+	x.Applied, x.Term, x.Changed, x.Stamp, x.Leases = 0, 0, 0, 0, nil
+	x.Services = slices.Clone(s.Services)
+	for i := range x.Services {
+		x.Services[i].Turn, x.Services[i].Buckets = 0, nil
 	}
-	return born
+	return snapshotBytes(t, &x)
+}
+
+// checkStrictly is what every reachable state keeps and Restore does not insist on:
+// a state that is merely odd is better than a node that does not start.
+func checkStrictly(s *State) error {
+	lives := map[string]string{}
+	for _, n := range s.Nodes {
+		if !n.Status.valid() || n.Index > s.Applied || len(n.Reason) > MaxReason {
+			return fmt.Errorf("node %+v", n)
+		}
+		if n.Status.gone() {
+			continue
+		}
+		for _, addr := range []string{n.RaftAddr, n.APIAddr} {
+			if other, taken := lives[addr]; taken {
+				return fmt.Errorf("nodes %s and %s share %s", other, n.ID, addr)
+			}
+			lives[addr] = n.ID
+		}
+	}
+	for _, c := range s.Containers {
+		if c.Port < 1 || c.Port > MaxPort || c.Since > s.Stamp || len(c.Reason) > MaxReason {
+			return fmt.Errorf("row %+v", c)
+		}
+	}
+	for _, sv := range s.Services {
+		seen := int64(sv.Spec.Scale.Window+sv.Spec.Scale.Cooldown)/1e9 + 1
+		if n := int64(len(sv.Buckets)); n > seen {
+			return fmt.Errorf("%s keeps %d buckets, %d can be looked at", sv.Name, n, seen)
+		}
+		if sv.Index > s.Applied || sv.SpecIndex > sv.Index || sv.Decision.Desired < 0 {
+			return fmt.Errorf("service %+v", sv)
+		}
+	}
+	for _, l := range s.Leases {
+		if _, ok := s.Node(l.Node); !ok {
+			return fmt.Errorf("lease %+v of no node", l)
+		}
+	}
+	for _, e := range s.Events {
+		if e.Index > s.Applied || len(e.Reason) > MaxReason || len(e.ID)+len(e.Kind) > MaxReason {
+			return fmt.Errorf("event %+v", e)
+		}
+	}
+	if s.Changed > s.Applied {
+		return fmt.Errorf("changed at %d, applied %d", s.Changed, s.Applied)
+	}
+	return nil
 }
 
 // TestStaleCommandIsRefused: a command that is born of an older version of a row.

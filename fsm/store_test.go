@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -61,6 +64,143 @@ func TestStoreWaitsForAnIndex(t *testing.T) {
 	if _, err := s.Wait(ctx, 51); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("an index that does not come: %v", err)
 	}
+}
+
+// TestNoChangeIsMissed: a reader that subscribes, then reads, then reads again at
+// each poke ends with the last change, however the pokes fall together.
+func TestNoChangeIsMissed(t *testing.T) {
+	const changes = 300
+	s := NewStore()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			poke, end := s.Subscribe()
+			defer end()
+			for last := uint64(0); last < changes; {
+				v := s.View()
+				if v.Changed < last || len(v.Events) != int(v.Changed) {
+					t.Errorf("from change %d to %d with %d events", last, v.Changed, len(v.Events))
+					return
+				}
+				if last = v.Changed; last == changes {
+					return
+				}
+				select {
+				case <-poke:
+				case <-t.Context().Done():
+					t.Errorf("no poke after change %d", last)
+					return
+				}
+			}
+		})
+		wg.Go(func() {
+			for range changes { // those that come and go hold nobody up
+				_, end := s.Subscribe()
+				end()
+				end()
+			}
+		})
+		wg.Go(func() {
+			for v := s.View(); v.Applied < changes; v = s.View() {
+				if err := s.Snapshot()(io.Discard); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := uint64(1); i <= changes; i++ {
+		applied(t, s, i, Note{ID: fmt.Sprint(i), What: "note"})
+	}
+	wg.Wait()
+}
+
+// TestSubscription: at most one poke waits, the writer never does, and one that has
+// ended hears nothing.
+func TestSubscription(t *testing.T) {
+	s := NewStore()
+	poke, end := s.Subscribe()
+	silent, endSilent := s.Subscribe()
+	endSilent()
+	for i := uint64(1); i <= 3; i++ {
+		applied(t, s, i, Note{What: "note"})
+	}
+	<-poke
+	select {
+	case <-poke:
+		t.Error("three changes gave more than one poke to a reader that slept")
+	case <-silent:
+		t.Error("a poke after the end")
+	default:
+	}
+	var b bytes.Buffer
+	if err := s.Snapshot()(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(&b); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-poke:
+	default:
+		t.Error("a restore changed the table and poked nobody")
+	}
+	end()
+	applied(t, s, 4, Note{What: "note"})
+	select {
+	case <-poke:
+		t.Error("a poke after the end")
+	default:
+	}
+}
+
+// TestWaitEndsWith a restore that has the index, and with an entry that stops the
+// store; an index that is there already needs no more.
+func TestWaitEndsWith(t *testing.T) {
+	ahead := NewStore()
+	for i := uint64(1); i <= 5; i++ {
+		applied(t, ahead, i, Note{What: "note"})
+	}
+	var b bytes.Buffer
+	if err := ahead.Snapshot()(&b); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := NewStore()
+		got, lost := make(chan error, 1), make(chan error, 1)
+		go func() {
+			v, err := s.Wait(t.Context(), 5)
+			if err == nil && v.Applied != 5 {
+				err = fmt.Errorf("applied %d", v.Applied)
+			}
+			got <- err
+		}()
+		go func() {
+			_, err := s.Wait(t.Context(), 6)
+			lost <- err
+		}()
+		synctest.Wait()
+		if err := s.Restore(&b); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-got; err != nil {
+			t.Errorf("after a restore: %v", err)
+		}
+		synctest.Wait()
+		select {
+		case err := <-lost:
+			t.Fatalf("an index that is not there: %v", err)
+		default:
+		}
+		s.Apply(6, 1, []byte("no command at all"))
+		if err := <-lost; !errors.Is(err, ErrCorrupt) {
+			t.Errorf("after a broken entry: %v", err)
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if v, err := s.Wait(ended, 5); err != nil || v.Applied != 5 {
+			t.Errorf("an index that is there: %v", err)
+		}
+	})
 }
 
 // TestStoreStopsAtAnUnknownCommand: to skip it would be to diverge.
