@@ -79,6 +79,9 @@ func (x *exchange) send(r *http.Request, u *upstream) (*http.Response, error) {
 	url := *r.URL
 	url.Host = u.Addr
 	out.URL = &url
+	if x.body != nil {
+		out.Body = x.body // the reverse proxy's own would not survive a try that failed
+	}
 	resp, err := x.proxy.transport.RoundTrip(out)
 	timer.Stop()
 	if err != nil {

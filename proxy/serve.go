@@ -27,6 +27,10 @@ type exchangeKey struct{}
 // ServeHTTP serves one request.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
+	// Without it the server would read all of a body before it sends an answer.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil && r.ProtoMajor == 1 {
+		p.cfg.Logger.Debug("answers wait for the end of bodies", "reason", err)
+	}
 	began := time.Now()
 	name := ""
 	if x, err := p.admit(r); err != nil {

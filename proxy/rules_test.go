@@ -1,0 +1,348 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// raw sends bytes and returns the status line of the answer.
+func raw(t *testing.T, p *lab, request string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		t.Fatalf("%q: %v", request, err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// TestInternalsAreClosed to whatever a service might read as one of them.
+func TestInternalsAreClosed(t *testing.T) {
+	var reached atomic.Int64
+	row := backend(t, 1, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health" {
+			reached.Add(1)
+		}
+	})
+	p := start(t, "n1", &counter{}, acts(1, row))
+	for _, target := range []string{
+		"/api/v1/_crash", "/api/v1/%5Fcrash", "/api/v1/%5fcrash", "/api/v1/%255Fcrash", "//api/v1/_crash", "/api//v1/_crash", "/./api/v1/_crash",
+		"/x/../api/v1/_crash", "/api/x/../v1/_crash", "/api/v1;a=b/_crash", "/API/V1/_CRASH", "/api/v1/_crash/", "/api/v1/_crash?x", "/api/v1/./_crash",
+		"/api/%2e/v1/_crash", "/api/x/%2e%2e/v1/_crash", "/api%2Fv1%2F_crash", "/api\\v1\\_crash", "http://h/api/v1/_crash",
+	} {
+		got := raw(t, p, "POST "+target+" HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		if !strings.Contains(got, " 403 ") && !strings.Contains(got, " 400 ") && !strings.Contains(got, " 404 ") {
+			t.Errorf("%s: %s", target, got)
+		}
+	}
+	if n := reached.Load(); n > 0 {
+		t.Errorf("%d requests came through", n)
+	}
+	open := acts(2, row)
+	open.Services[0].ExposeInternal = true
+	p.SetTable(open)
+	if got := raw(t, p, "POST /api/v1/_crash HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"); !strings.Contains(got, " 200 ") {
+		t.Errorf("opened by the spec: %s", got)
+	}
+}
+
+func FuzzPlain(f *testing.F) {
+	for _, s := range []string{"/api/v1/_crash", "/%61pi/x/../v1//_CRASH;x", "/..", "", "/%2525"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		got := plain(&url.URL{Path: path})
+		if !strings.HasPrefix(got, "/") || strings.Contains(got, "//") || strings.Contains(got+"/", "/../") {
+			t.Errorf("%q is read as %q", path, got)
+		}
+	})
+}
+
+// TestFraming: what is ambiguous is refused.
+func TestFraming(t *testing.T) {
+	p := start(t, "n1", &counter{}, acts(1, rows(t, 1)...))
+	for name, c := range map[string]struct{ request, want string }{
+		"both lengths":           {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", " 4"},
+		"two lengths":            {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", " 400 "},
+		"a signed length":        {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +3\r\n\r\nabc", " 400 "},
+		"an odd encoding":        {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", " 501 "},
+		"no host":                {"GET / HTTP/1.1\r\n\r\n", " 400 "},
+		"space before the colon": {"GET / HTTP/1.1\r\nHost : h\r\n\r\n", " 400 "},
+		"connection drops":       {"GET / HTTP/1.1\r\nHost: h\r\nConnection: close, content-length\r\n\r\n", " 400 "},
+		"too much body":          {"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2000000\r\n\r\n", " 413 "},
+		"too much head":          {"GET / HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 80<<10) + "\r\n\r\n", " 431 "},
+		"a method of its own":    {"BREW / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", " 200 "},
+	} {
+		got := raw(t, p, c.request)
+		if name == "both lengths" { // net/http drops the length and goes by the chunks, as RFC 9112 6.3 allows
+			if !strings.Contains(got, " 200 ") && !strings.Contains(got, c.want) {
+				t.Errorf("%s: %s", name, got)
+			}
+			continue
+		}
+		if !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s, want%s", name, got, c.want)
+		}
+	}
+}
+
+// TestHeaders: hop-by-hop ones end here, forwarded ones are set and not trusted.
+func TestHeaders(t *testing.T) {
+	seen := make(chan http.Header, 1)
+	hosts := make(chan string, 1)
+	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
+		seen <- r.Header.Clone()
+		hosts <- r.Host
+		w.Header().Set("Connection", "X-Hop")
+		w.Header().Set("X-Hop", "1")
+		w.Header().Set("X-Orch-Turn", "forged")
+	})))
+	req, err := http.NewRequest("GET", p.url+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "acts.example"
+	for k, v := range map[string]string{"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6", "Connection": "X-Mine", "X-Mine": "1", "Keep-Alive": "1", "X-Kept": "1", "Upgrade": "h2c"} {
+		req.Header.Set(k, v)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	t.Cleanup(client.CloseIdleConnections)
+	h := <-seen
+	if host := <-hosts; host != "acts.example" || h.Get("X-Forwarded-Host") != "acts.example" {
+		t.Errorf("host %q, forwarded %q", host, h.Get("X-Forwarded-Host"))
+	}
+	if h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Proto") != "http" || h.Get("X-Kept") != "1" {
+		t.Errorf("headers %v", h)
+	}
+	for _, gone := range []string{"Forwarded", "X-Mine", "Keep-Alive", "Upgrade"} {
+		if h.Get(gone) != "" {
+			t.Errorf("%s came through", gone)
+		}
+	}
+	if resp.Header.Get("X-Hop") != "" || !strings.HasSuffix(resp.Header.Get("X-Orch-Turn"), "leased") || resp.Header.Get("X-Orch-Container") != "acts/1" {
+		t.Errorf("answer %v", resp.Header)
+	}
+}
+
+// TestLongestPrefixWins over all services, at segments.
+func TestLongestPrefixWins(t *testing.T) {
+	table := acts(1, backend(t, 1, nil))
+	users := table.Services[0]
+	users.Name, users.Routes, users.Rows = "users", []string{"/api/v1/users"}, []Row{backend(t, 2, nil)}
+	table.Services = append(table.Services, users)
+	p := start(t, "n1", &counter{}, table)
+	for path, want := range map[string]string{"/": "1", "/api/v1/users": "2", "/api/v1/users/x": "2", "/api/v1/usersx": "1"} {
+		if _, got := do(t, "GET", p.url+path, ""); got != want {
+			t.Errorf("%s went to %s, want %s", path, got, want)
+		}
+	}
+}
+
+// TestStreamsBothWays: what is written arrives before the end, in both directions.
+func TestStreamsBothWays(t *testing.T) {
+	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		lines := bufio.NewScanner(r.Body)
+		for lines.Scan() {
+			fmt.Fprintf(w, "heard %s\n", lines.Text())
+			http.NewResponseController(w).Flush()
+		}
+	})))
+	r, w := io.Pipe()
+	req, err := http.NewRequest("POST", p.url+"/", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go io.WriteString(w, "one\n")
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	t.Cleanup(client.CloseIdleConnections)
+	answers := bufio.NewReader(resp.Body)
+	for i, word := range []string{"one", "two", "three"} {
+		if i > 0 {
+			io.WriteString(w, word+"\n")
+		}
+		if line, err := answers.ReadString('\n'); err != nil || line != "heard "+word+"\n" {
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+	w.Close()
+}
+
+func TestWebSocket(t *testing.T) {
+	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		kind, b, err := c.Read(r.Context())
+		if err == nil {
+			c.Write(r.Context(), kind, append([]byte("echo "), b...))
+			c.Close(websocket.StatusNormalClosure, "")
+		}
+	})))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, strings.Replace(p.url, "http", "ws", 1)+"/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	if err := c.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if load := p.InFlight(); len(load) != 1 || load[0].InFlight != 1 {
+		t.Errorf("in flight %+v", load)
+	}
+	if _, b, err := c.Read(ctx); err != nil || string(b) != "echo hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestDrainUnderLoad: rows come and go, each stopped as the leader would: only when
+// the proxy serves from a table in which it drains and has nothing in flight on it.
+// No request fails.
+func TestDrainUnderLoad(t *testing.T) {
+	type server struct {
+		row  Row
+		stop func()
+	}
+	launch := func(number int) server {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, number) })}
+		go s.Serve(l)
+		return server{Row{Number: number, Generation: 1, Addr: l.Addr().String(), Direct: true}, func() { s.Close() }}
+	}
+	old := launch(1)
+	p := start(t, "n1", &counter{}, acts(1, old.row))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var sent, failed atomic.Int64
+	for range 8 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				resp, err := client.Post(p.url+"/api/v1/x", "text/plain", strings.NewReader("body"))
+				if err != nil || resp.StatusCode != 200 {
+					failed.Add(1)
+				}
+				if err == nil {
+					io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	for i := range uint64(200) {
+		next := launch(int(i) + 2)
+		draining := old.row
+		draining.Draining = true
+		p.SetTable(acts(2*i+2, draining, next.row))
+		deadline := time.Now().Add(10 * time.Second)
+		for busy := true; busy; {
+			busy = false
+			for _, l := range p.InFlight() {
+				busy = busy || l.Number == old.row.Number
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("row %d does not drain: %+v", old.row.Number, p.InFlight())
+			}
+		}
+		old.stop()
+		p.SetTable(acts(2*i+3, next.row))
+		if p.Serving() != 2*i+3 {
+			t.Fatalf("serving %d", p.Serving())
+		}
+		old = next
+	}
+	cancel()
+	wg.Wait()
+	old.stop()
+	if failed.Load() > 0 || sent.Load() < 200 {
+		t.Errorf("%d of %d requests failed", failed.Load(), sent.Load())
+	}
+}
+
+// TestRunDrains: at the end what is in flight is answered, and nothing new is taken.
+func TestRunDrains(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(http.ResponseWriter, *http.Request) { close(entered); <-release })))
+	answer := make(chan error, 1)
+	go func() {
+		resp, err := client.Get(p.url + "/")
+		if err == nil {
+			resp.Body.Close()
+		}
+		answer <- err
+	}()
+	<-entered
+	stopped := make(chan struct{})
+	go func() { p.stop(); close(stopped) }()
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		if err != nil {
+			break
+		}
+		c.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("it still takes connections")
+		}
+	}
+	close(release)
+	if err := <-answer; err != nil {
+		t.Errorf("the request in flight: %v", err)
+	}
+	<-stopped
+	client.CloseIdleConnections()
+}
+
+// BenchmarkPick is the turn, the rotation, the claim and the settling of a request.
+func BenchmarkPick(b *testing.B) {
+	s := &service{turns: newTurns("acts", "n1", nil)}
+	for i := range 3 {
+		s.rows = append(s.rows, &upstream{Row: Row{Number: i + 1}})
+	}
+	r := &run{end: 1 << 62, half: 1 << 61}
+	s.turns.current.Store(r)
+	now := time.Now()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			turn, _ := s.turns.spend()
+			s.pick(turn, nil, now).settle()
+		}
+	})
+}
