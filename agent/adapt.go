@@ -37,7 +37,7 @@ func newEngine(c Config) (containerEngine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	return nil, fmt.Errorf("process engine in %s", dir)
+	return engine.OpenProcess(engine.ProcessConfig{Dir: dir, Binaries: c.ProcessImages, KeepUser: true})
 }
 
 // workerEngine gives an engine to the worker.

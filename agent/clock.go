@@ -31,7 +31,12 @@ func (c *clock) observe(stamp int64, live bool, now time.Time) {
 		}
 		return
 	}
-	c.stamp, c.since, c.live = stamp, now, true
+	// The first live entry sets the time. After it a stamp only ever moves the clock
+	// forward: it is as old as its commit took, and to go back by that much with each
+	// entry would slow the cluster's time down.
+	if !c.live || stamp > c.at(now) {
+		c.stamp, c.since, c.live = stamp, now, true
+	}
 }
 
 // now returns the stamp for a command proposed at this moment.

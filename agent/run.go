@@ -121,7 +121,7 @@ func (n *Node) wire(eng containerEngine) {
 	n.proxy = proxy.New(proxy.Config{Node: n.cfg.NodeID, Logger: n.log, Registry: n.cfg.Registry, DrainTimeout: drainTimeout},
 		newTurns(n.cfg.NodeID, time.Now(), n.Propose, n.view), n.suspects)
 	n.control = control.New(control.Config{
-		Node: n.cfg.NodeID, Interval: probeInterval, Now: n.clock.now, Jitter: rand.Float64, Logger: n.log,
+		Node: n.cfg.NodeID, Interval: probeInterval, Now: n.clock.now, Jitter: rand.Float64, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
 		DialAddr: func(v *fsm.State, row fsm.Container) string {
 			addr, _ := dialAddr(v, row, n.cfg.NodeID)
 			return addr
