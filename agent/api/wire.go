@@ -78,7 +78,7 @@ type Impairment struct {
 	What    string    `json:"what"`
 	Reason  string    `json:"reason"`
 	Since   time.Time `json:"since,omitzero"` // zero where it is not known
-	Meaning string    `json:"meaning"` // what goes on, and what to do
+	Meaning string    `json:"meaning"`        // what goes on, and what to do
 }
 
 // Event is a line of `events`.
