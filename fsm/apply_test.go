@@ -47,6 +47,14 @@ func row(t testing.TB, s *State, number int) Container {
 	return c
 }
 
+// TestInitAgain: an init that was cut off may be repeated.
+func TestInitAgain(t *testing.T) {
+	s := table(t)
+	if again := must(t, s, InitCluster{ClusterID: "c1"}); again.Changed != s.Changed {
+		t.Error("the same cluster made again changes the state")
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	s := must(t, table(t), TakeTurns{Service: "acts", Node: "n1", Epoch: 7, Seq: 3, Count: 5})
 	for _, n := range []struct {
@@ -244,7 +252,7 @@ func TestNodesComeBack(t *testing.T) {
 		s = must(t, s, at("n2", "10.0.0.9"))
 		want := map[NodeStatus]NodeStatus{NodeDead: NodeDead, NodeLeft: NodeAlive}[gone]
 		back, _ := s.Node("n2")
-		if back.RaftAddr != "10.0.0.9:7481" || back.Status != want {
+		if back.RaftAddr != "10.0.0.9:7481" || back.Status != want || back.Index != s.Applied || (back.Since == s.Stamp) != (want == NodeAlive) {
 			t.Errorf("%s, then put: %+v, want it %s", gone, back, want)
 		}
 		s = must(t, s, SetNodeStatus{ID: "n2", Seen: back.Index, Status: NodeAlive})

@@ -3,8 +3,10 @@ package fsm
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"sync"
 	"testing"
@@ -234,8 +236,15 @@ func TestFailedRestoreKeepsTheState(t *testing.T) {
 	s := NewStore()
 	applied(t, s, 1, InitCluster{ClusterID: "c"})
 	before := snapshotBytes(t, s.View())
+	sealed := func(body string) []byte {
+		b := binary.BigEndian.AppendUint32([]byte(snapshotMagic), crc32.Checksum([]byte(body), castagnoli))
+		return append(b, body...)
+	}
+	turned := bytes.Clone(before)
+	turned[bytes.LastIndexByte(turned, 'c')] = 'd'
 	for name, b := range map[string][]byte{
-		"nothing": nil, "another file": []byte("not a snapshot at all"), "cut off": before[:len(before)-1],
+		"a letter turned": turned, "a newer column": sealed(`{"new":1}`), "more than a state": sealed(`{}{}`), "an end too many": sealed(`{}}`),
+		"no state": sealed(``), "nothing": nil, "another file": []byte("not a snapshot at all"), "cut off": before[:len(before)-1],
 		"an invariant broken": snapshotBytes(t, &State{Applied: 1, Containers: []Container{{Service: "none", Number: 1}}}),
 	} {
 		if err := s.Restore(bytes.NewReader(b)); !errors.Is(err, ErrSnapshot) {
