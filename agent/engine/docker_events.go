@@ -73,8 +73,9 @@ func (d *Docker) stream(ctx context.Context, labels map[string]string, since tim
 func fromMessage(e events.Message) Event {
 	labels := maps.Clone(e.Actor.Attributes)
 	name := labels["name"]
-	// What the engine itself mixes in with the labels.
-	for _, k := range []string{"name", "image", "exitCode", "signal"} {
+	// What the engine itself mixes in with the labels; exitCode stays, for a reader who
+	// hears of an end before the listing shows it.
+	for _, k := range []string{"name", "image", "signal"} {
 		delete(labels, k)
 	}
 	return Event{Name: name, ID: e.Actor.ID, Kind: string(e.Action), Labels: labels, At: time.Unix(0, e.TimeNano)}

@@ -89,7 +89,7 @@ const (
 type Event struct {
 	Name, ID string
 	Kind     string // start, die, kill, stop, pause, unpause, oom, destroy, or Resync
-	Labels   map[string]string
+	Labels   map[string]string // the container's, and exitCode on a die
 	At       time.Time
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -43,7 +44,12 @@ func (c *child) path(dir string) string    { return filepath.Join(dir, c.ID+".js
 func (c *child) logPath(dir string) string { return filepath.Join(dir, c.ID+".log") }
 
 func (c *child) event(kind string) Event {
-	return Event{Name: c.Name, ID: c.ID, Kind: kind, Labels: c.Labels, At: time.Now()}
+	labels := c.Labels
+	if kind == "die" {
+		labels = maps.Clone(labels)
+		labels["exitCode"] = strconv.Itoa(c.ExitCode)
+	}
+	return Event{Name: c.Name, ID: c.ID, Kind: kind, Labels: labels, At: time.Now()}
 }
 
 // save writes the record whole or not at all.

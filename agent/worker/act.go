@@ -160,7 +160,7 @@ func (w *Worker) stop(ctx context.Context, c Container, grace time.Duration) err
 // run starts a row's container and returns what there is to report. An error
 // means that nothing is known of the row: the engine did not answer.
 func (w *Worker) run(ctx context.Context, m *memo, row fsm.Container, s fsm.Spec) (*fsm.Observe, error) {
-	said := &fsm.Observe{Node: row.Node, Service: row.Service, Number: row.Number, Generation: row.Generation, Phase: row.Observed}
+	said := &fsm.Observe{Node: row.Node, Service: row.Service, Number: row.Number, Generation: row.Generation, Created: row.Created, Phase: row.Observed}
 	spec, err := w.spec(row, s)
 	if err == nil {
 		var c Container
@@ -202,7 +202,7 @@ func (w *Worker) create(ctx context.Context, row fsm.Container, spec Spec) (Cont
 	telling.Go(func() {
 		if row.Observed == fsm.Pending && pause(slow, slowStart) {
 			// A report that fails is no loss: the next one says more.
-			_, _ = w.propose.Propose(slow, fsm.Observe{Node: row.Node, Service: row.Service, Number: row.Number, Generation: row.Generation, Phase: fsm.Starting})
+			_, _ = w.propose.Propose(slow, fsm.Observe{Node: row.Node, Service: row.Service, Number: row.Number, Generation: row.Generation, Created: row.Created, Phase: fsm.Starting})
 		}
 	})
 	c, err := w.engine.Run(ctx, spec)

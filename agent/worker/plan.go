@@ -192,7 +192,7 @@ func (a action) orRest(in input) action {
 
 func (in input) observe(p fsm.Phase, reason string) *fsm.Observe {
 	r := in.row
-	return &fsm.Observe{Node: r.Node, Service: r.Service, Number: r.Number, Generation: r.Generation, Phase: p, Reason: reason}
+	return &fsm.Observe{Node: r.Node, Service: r.Service, Number: r.Number, Generation: r.Generation, Created: r.Created, Phase: p, Reason: reason}
 }
 
 func beforeRunning(p fsm.Phase) bool { return p == fsm.Pending || p == fsm.Starting }

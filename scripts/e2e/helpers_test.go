@@ -25,7 +25,7 @@ func rowWith(t *testing.T, n *lab.Node, ctx context.Context, service string, fit
 	t.Helper()
 	var row lab.Row
 	err := lab.Until(ctx, 50*time.Millisecond, func() error {
-		rows, err := n.PS(ctx)
+		rows, err := n.PS(t.Context()) // not ctx: the last look shall show a row
 		if err != nil {
 			return err
 		}
