@@ -88,7 +88,7 @@ const (
 // Event is one change in the life of a container.
 type Event struct {
 	Name, ID string
-	Kind     string // start, die, kill, stop, pause, unpause, oom, destroy, or Resync
+	Kind     string            // start, die, kill, stop, pause, unpause, oom, destroy, or Resync
 	Labels   map[string]string // the container's, and exitCode on a die
 	At       time.Time
 }
