@@ -1,0 +1,152 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"orch/scripts/lab"
+)
+
+// TestFullDisk: the leader's disk is full. It steps down, goes on serving, says so, and
+// takes part again by itself when there is room.
+func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("a small disk can only be mounted by root")
+		}
+		t.Skip("a small disk can only be mounted by root")
+	}
+	c, ctx := cluster(t, 3, spec(3, 3))
+	if _, err := c.Nodes[0].Healthy(within(t, ctx, 60*time.Second), 3); err != nil {
+		t.Fatal(err)
+	}
+	// One that does not lead moves its data to a small disk, then is made leader.
+	leader, err := c.Leader(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := c.Nodes[0]
+	if small == leader {
+		small = c.Nodes[1]
+	}
+	if err := small.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(small.Dir, "data")
+	ontoSmallDisk(t, data)
+	if err := small.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	serving(t, c)
+	err = lab.Until(within(t, ctx, 20*time.Second), 100*time.Millisecond, func() error {
+		_, err := leader.Ctl(ctx, "transfer", small.ID)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := filepath.Join(data, "fill")
+	f, err := os.Create(fill)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(f, zeros{})
+	f.Close() // open, it would hold its room after its removal
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("filling the disk: %v", err)
+	}
+	impaired := func(want bool) {
+		t.Helper()
+		err := lab.Until(within(t, ctx, 40*time.Second), 50*time.Millisecond, func() error {
+			// Something to write: the log of a cluster at rest needs no room.
+			resp, err := c.HTTP.Get(c.Nodes[2].URL("/api/v1/categories"))
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			out, err := small.Ctl(ctx, "status")
+			if err != nil {
+				return err
+			}
+			if strings.Contains(out, "IMPAIRED") != want {
+				return fmt.Errorf("impaired is not %v:\n%s", want, out)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	impaired(true)
+	err = lab.Until(within(t, ctx, 20*time.Second), 50*time.Millisecond, func() error {
+		if now, err := c.Leader(ctx); err != nil || now == small {
+			return fmt.Errorf("leader is %+v (%v)", now, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		resp, err := c.HTTP.Get(small.URL("/api/v1/categories"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode >= 300 {
+			t.Fatalf("with a full disk it answers %s", resp.Status)
+		}
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	impaired(false)
+}
+
+// ontoSmallDisk moves a folder's content to a file system of 32 MiB mounted over it.
+func ontoSmallDisk(t *testing.T, dir string) {
+	t.Helper()
+	aside := dir + ".aside"
+	if err := os.Rename(dir, aside); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=32m,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.CopyFS(dir, os.DirFS(aside)); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		mode := os.FileMode(0o600)
+		if d.IsDir() {
+			mode = 0o700
+		}
+		return os.Chmod(path, mode)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// zeros never ends.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
