@@ -6,7 +6,7 @@ SOURCES := $(shell find cmd fsm proxy agent acts -type f -not -name '*_test.go' 
 NODES   ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help build image up down test lint fuzz bench-repair clean
+.PHONY: help build image up down test lint fuzz bench bench-repair clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ up: build image ## start NODES=3 nodes with acts on them; prints where and what 
 down: build ## stop and remove everything that `make up` made
 	@scripts/cluster down
 
-test: build ## every test, with the race detector, on the real Docker Engine where there is one
+test: ## every test, with the race detector, on the real Docker Engine where there is one
 	go vet ./...
 	go tool staticcheck ./...
 	go test -race -timeout 20m ./...
@@ -35,6 +35,13 @@ lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+
+fuzz: ## every fuzz target, 20 s each
+	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
+
+bench: ## Go benchmarks: the pick of a request, turns and snapshots of the state, the engine
+	go test -run '^$$' -bench . -benchmem ./proxy ./fsm ./agent/engine
 
 bench-repair: build image ## 20 kills, crashes and lost leaders each: median and worst time to repair
 	@go run ./scripts/repair
