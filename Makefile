@@ -29,7 +29,8 @@ down: build ## stop and remove everything that `make up` made
 test: ## every test, with the race detector, on the real Docker Engine where there is one
 	go vet ./...
 	go tool staticcheck ./...
-	go test -race -timeout 20m ./...
+	go test -race -timeout 20m $$(go list ./... | grep -v /scripts/e2e)
+	go test -race -timeout 20m ./scripts/e2e
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
