@@ -40,7 +40,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := filepath.Join(small.Dir, "data")
-	ontoSmallDisk(t, data)
+	ontoSmallDisk(t, small, data)
 	if err := small.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +110,9 @@ func TestFullDisk(t *testing.T) {
 	impaired(false)
 }
 
-// ontoSmallDisk moves a folder's content to a file system of 32 MiB mounted over it.
-func ontoSmallDisk(t *testing.T, dir string) {
+// ontoSmallDisk copies a node's data to a file system of 32 MiB mounted over it; at the
+// end the old data is put back, by which the node's containers are found and removed.
+func ontoSmallDisk(t *testing.T, n *lab.Node, dir string) {
 	t.Helper()
 	aside := dir + ".aside"
 	if err := os.Rename(dir, aside); err != nil {
@@ -124,7 +125,9 @@ func ontoSmallDisk(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+		n.Kill()
+		err := syscall.Unmount(dir, syscall.MNT_DETACH)
+		if err = errors.Join(err, os.Remove(dir), os.Rename(aside, dir)); err != nil {
 			t.Error(err)
 		}
 	})
