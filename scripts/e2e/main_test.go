@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,12 @@ func cluster(t *testing.T, n int, yaml string) (*lab.Cluster, context.Context) {
 		}
 		if err := c.Down(); err != nil {
 			t.Error(err)
+		}
+		for _, n := range c.Nodes { // orchd is built with the race detector
+			log, err := os.ReadFile(n.LogFile())
+			if i := strings.Index(string(log), "WARNING: DATA RACE"); err == nil && i >= 0 {
+				t.Errorf("%s:\n%.4000s", n.ID, log[i:])
+			}
 		}
 		os.RemoveAll(dir)
 	})
