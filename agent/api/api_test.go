@@ -260,6 +260,30 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// TestWebPagesAreRefused: what a page in a browser on this machine could send.
+func TestWebPagesAreRefused(t *testing.T) {
+	n, _ := leading(t)
+	h := noBrowsers(NewServer(n, slog.New(slog.DiscardHandler)).routes())
+	for _, c := range []struct {
+		host, origin string
+		want         int
+	}{
+		{"127.0.0.1:7480", "", 200}, {"[::1]:7480", "", 200}, {"orchd", "", 200},
+		{"127.0.0.1:7480", "http://evil.example", 403}, {"127.0.0.1:7480", "null", 403}, {"evil.example:7480", "", 403}, {"", "", 403},
+	} {
+		r := httptest.NewRequest("POST", "/v1/services/acts/scale", strings.NewReader(`{"count":2}`))
+		r.Host = c.host
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("host %q, origin %q: %d %s, want %d", c.host, c.origin, w.Code, w.Body, c.want)
+		}
+	}
+}
+
 func TestDashboardShowsTheTable(t *testing.T) {
 	n, _ := leading(t)
 	w := httptest.NewRecorder()

@@ -30,7 +30,7 @@ func NewClient(addr string, transport *http.Transport) *Client {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", addr)
 		}
-		return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Second}}, "http://orchd", addr}
+		return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Second}}, "http://" + socketHost, addr}
 	}
 	if transport == nil {
 		transport = &http.Transport{IdleConnTimeout: time.Second}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -100,7 +101,7 @@ type Server struct {
 func NewServer(node Node, log *slog.Logger) *Server {
 	s := &Server{node: node, log: log}
 	s.http = &http.Server{
-		Handler:           s.routes(),
+		Handler:           noBrowsers(s.routes()),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -131,6 +132,26 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	}
 	return g.Wait()
 }
+
+// noBrowsers refuses what only a browser sends: a web page that a person on this machine
+// looks at must not steer the cluster, neither by a form (Origin) nor by a name that has
+// come to mean this address (Host).
+func noBrowsers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if r.Header.Get("Origin") != "" || host != socketHost && net.ParseIP(strings.Trim(host, "[]")) == nil {
+			answer(w, http.StatusForbidden, map[string]*Error{"error": {"bad_request", "this API is not for web pages: ask it by its IP address, with orchctl or curl"}})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// socketHost stands for the node in requests over its unix socket.
+const socketHost = "orchd"
 
 func (s *Server) routes() http.Handler {
 	m := http.NewServeMux()
