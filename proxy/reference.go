@@ -1,0 +1,272 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The reference path: net/http's server and reverse proxy around the same trip. It
+// serves HTTP/2, and what the own path is compared with.
+
+// ServeHTTP serves one request.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rec := &recorder{ResponseWriter: w}
+	if r.ProtoMajor == 1 { // without it the server would read all of a body before it sends an answer
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			p.cfg.Logger.Debug("answers wait for the end of bodies", "reason", err)
+		}
+	}
+	x := &exchange{proxy: p}
+	defer func() {
+		x.trip.settle()
+		p.settled(&x.trip, rec.status, r.Method, r.RequestURI, r.RemoteAddr)
+	}()
+	if err := x.admit(r); err != nil {
+		refuse(rec, err)
+	} else {
+		x.forward(rec, r)
+	}
+}
+
+// exchange is a request and its body.
+type exchange struct {
+	proxy *Proxy
+	trip  trip
+	body  *body // nil where there is none
+}
+
+// admit checks a request and finds its service.
+func (x *exchange) admit(r *http.Request) error {
+	if err := x.trip.begin(x.proxy, r.Method, r.URL.Path, time.Now()); err != nil {
+		return err
+	}
+	s := x.trip.service
+	switch {
+	case r.Method == http.MethodConnect:
+		return errConnect
+	case dropsTooMuch(r.Header):
+		return errConnection
+	case !s.ExposeInternal && internal(r.URL.Path):
+		return errInternal
+	case r.ContentLength > s.MaxBody && s.MaxBody > 0:
+		return errTooLarge
+	}
+	return nil
+}
+
+// forward sends the request by net/http's reverse proxy, whose transport is the
+// exchange: it removes hop-by-hop headers, carries upgrades and streams both ways.
+func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		limited := r.Body
+		if n := x.trip.service.MaxBody; n > 0 {
+			limited = http.MaxBytesReader(w, r.Body, n)
+		}
+		x.body = &body{ReadCloser: limited}
+		r.Body = x.body
+	}
+	if u := r.Header.Get("Upgrade"); u != "" && !strings.EqualFold(u, "websocket") {
+		r.Header.Del("Upgrade") // h2c and the like would hide what follows
+	}
+	proxy := httputil.ReverseProxy{
+		Transport:      x,
+		Rewrite:        x.rewrite,
+		FlushInterval:  -1,
+		ModifyResponse: x.mark,
+		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, err error) { refuse(w, err) },
+		ErrorLog:       log.New(io.Discard, "", 0), // what matters is answered or counted
+	}
+	proxy.ServeHTTP(w, r)
+}
+
+// rewrite says for whom the node asks; a trusted peer's word comes first.
+func (x *exchange) rewrite(r *httputil.ProxyRequest) {
+	r.Out.URL.Scheme, r.Out.Host = "http", r.In.Host
+	peer, err := netip.ParseAddrPort(r.In.RemoteAddr)
+	if err == nil && x.proxy.cfg.trusts(peer.Addr().Unmap()) {
+		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded"} {
+			r.Out.Header[name] = r.In.Header[name]
+		}
+	} else {
+		r.Out.Header.Del("Forwarded")
+	}
+	host, proto := r.Out.Header.Get("X-Forwarded-Host"), r.Out.Header.Get("X-Forwarded-Proto")
+	r.SetXForwarded()
+	if host != "" {
+		r.Out.Header.Set("X-Forwarded-Host", host)
+	}
+	if proto != "" {
+		r.Out.Header.Set("X-Forwarded-Proto", proto)
+	}
+	scheme := "http"
+	if r.In.TLS != nil {
+		scheme = "https"
+	}
+	r.Out.Header.Add("Forwarded", forwardedFor(peer.Addr().Unmap())+string(appendForwarded(nil, r.In.Host, scheme)))
+	if !plainID(r.In.Header.Get("X-Request-Id")) {
+		r.Out.Header.Set("X-Request-Id", string(appendID(nil)))
+	}
+	r.Out.Header.Add("Via", via)
+}
+
+// RoundTrip sends the request to the row whose turn it is, and to the next ones where
+// that is safe; each row at most once.
+func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
+	var last error
+	for {
+		if err := x.trip.next(r.Context(), last); err != nil {
+			return nil, err
+		}
+		u := x.trip.row
+		resp, err := x.send(r, u)
+		if err != nil {
+			if r.Context().Err() != nil {
+				err = errGone
+			}
+			reached := something
+			var op *net.OpError
+			if errors.As(err, &op) && op.Op == "dial" {
+				reached = nothing
+			}
+			if !x.trip.failed(u, err, reached, x.body == nil || !x.body.read.Load()) {
+				return nil, err
+			}
+			last = err
+			continue
+		}
+		if x.trip.crashed(r.Context(), resp.StatusCode, u) && safe(r.Method) && x.body == nil && x.trip.another(r.Context()) {
+			resp.Body.Close()
+			x.trip.settle()
+			x.proxy.metrics.retries.Add(1)
+			last = errUnreached
+			continue
+		}
+		x.trip.answered = u
+		return resp, nil
+	}
+}
+
+// send sends the request to a row.
+func (x *exchange) send(r *http.Request, u *upstream) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	timer := time.AfterFunc(x.trip.service.Timeout, func() { cancel(errSlow) })
+	if x.trip.service.Timeout == 0 {
+		timer.Stop()
+	}
+	out := r.WithContext(ctx)
+	url := *r.URL
+	url.Host = u.Addr
+	out.URL = &url
+	if x.body != nil {
+		out.Body = x.body // the reverse proxy's own would not survive a try that failed
+	}
+	resp, err := x.proxy.transport.RoundTrip(out)
+	timer.Stop()
+	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errSlow) {
+			err = errSlow
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = closing(resp.Body, func() { cancel(nil) })
+	return resp, nil
+}
+
+// mark adds the headers that show where a request went, where the spec asks.
+func (x *exchange) mark(resp *http.Response) error {
+	for _, h := range [3]string{"X-Orch-Node", "X-Orch-Container", "X-Orch-Turn"} {
+		resp.Header.Del(h)
+	}
+	t := &x.trip
+	if t.service.DebugHeaders {
+		resp.Header.Set("X-Orch-Node", x.proxy.cfg.Node)
+		resp.Header.Set("X-Orch-Container", t.service.Name+"/"+strconv.Itoa(t.row.Number))
+		resp.Header.Set("X-Orch-Turn", strconv.FormatUint(t.turn, 10)+" "+string(t.source))
+	}
+	return nil
+}
+
+// dropsTooMuch says whether Connection names a header without which the message
+// means something else (RFC 9110, 7.6.1 lets it name any).
+func dropsTooMuch(h http.Header) bool {
+	for _, line := range h.Values("Connection") {
+		for name := range strings.SplitSeq(line, ",") {
+			if essential(strings.TrimSpace(name)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// body is a request's body that knows whether any of it has been read, and that a
+// failed try does not close.
+type body struct {
+	io.ReadCloser
+	read atomic.Bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.read.Store(true)
+	return b.ReadCloser.Read(p)
+}
+
+func (b *body) Close() error { return nil } // the server closes it
+
+// closing returns b with done called once, at its close. An upgraded connection
+// stays one that can be written.
+func closing(b io.ReadCloser, done func()) io.ReadCloser {
+	once := sync.OnceFunc(done)
+	if rw, ok := b.(io.ReadWriteCloser); ok {
+		return &closingConn{rw, once}
+	}
+	return &closingBody{b, once}
+}
+
+type closingBody struct {
+	io.ReadCloser
+	done func()
+}
+
+func (b *closingBody) Close() error {
+	defer b.done()
+	return b.ReadCloser.Close()
+}
+
+type closingConn struct {
+	io.ReadWriteCloser
+	done func()
+}
+
+func (c *closingConn) Close() error {
+	defer c.done()
+	return c.ReadWriteCloser.Close()
+}
