@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,9 +37,7 @@ func raw(t *testing.T, p *lab, request string) string {
 }
 
 // TestInternalsAreClosed to whatever a service might read as one of them.
-func TestInternalsAreClosed(t *testing.T) { both(t, testInternalsAreClosed) }
-
-func testInternalsAreClosed(t *testing.T) {
+func TestInternalsAreClosed(t *testing.T) {
 	var reached atomic.Int64
 	row := backend(t, 1, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/health" {
@@ -72,7 +71,7 @@ func FuzzPlain(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		got := plain(path)
+		got := plain(&url.URL{Path: path})
 		if !strings.HasPrefix(got, "/") || strings.Contains(got, "//") || strings.Contains(got+"/", "/../") {
 			t.Errorf("%q is read as %q", path, got)
 		}
@@ -80,15 +79,13 @@ func FuzzPlain(f *testing.F) {
 }
 
 // TestFraming: what is ambiguous is refused.
-func TestFraming(t *testing.T) { both(t, testFraming) }
-
-func testFraming(t *testing.T) {
+func TestFraming(t *testing.T) {
 	p := start(t, "n1", &counter{}, acts(1, rows(t, 1)...))
 	for name, c := range map[string]struct{ request, want string }{
 		"both lengths":           {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", " 4"},
 		"two lengths":            {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", " 400 "},
 		"a signed length":        {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +3\r\n\r\nabc", " 400 "},
-		"an odd encoding":        {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", map[bool]string{false: " 400 ", true: " 501 "}[reference]},
+		"an odd encoding":        {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", " 501 "},
 		"no host":                {"GET / HTTP/1.1\r\n\r\n", " 400 "},
 		"space before the colon": {"GET / HTTP/1.1\r\nHost : h\r\n\r\n", " 400 "},
 		"connection drops":       {"GET / HTTP/1.1\r\nHost: h\r\nConnection: close, content-length\r\n\r\n", " 400 "},
@@ -110,9 +107,7 @@ func testFraming(t *testing.T) {
 }
 
 // TestHeaders: hop-by-hop ones end here, forwarded ones are set and not trusted.
-func TestHeaders(t *testing.T) { both(t, testHeaders) }
-
-func testHeaders(t *testing.T) {
+func TestHeaders(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	hosts := make(chan string, 1)
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
@@ -130,12 +125,12 @@ func testHeaders(t *testing.T) {
 	for k, v := range map[string]string{"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6", "Connection": "X-Mine", "X-Mine": "1", "Keep-Alive": "1", "X-Kept": "1", "Upgrade": "h2c"} {
 		req.Header.Set(k, v)
 	}
-	resp, err := browser.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	t.Cleanup(browser.CloseIdleConnections)
+	t.Cleanup(client.CloseIdleConnections)
 	h := <-seen
 	if host := <-hosts; host != "acts.example" || h.Get("X-Forwarded-Host") != "acts.example" {
 		t.Errorf("host %q, forwarded %q", host, h.Get("X-Forwarded-Host"))
@@ -143,10 +138,7 @@ func testHeaders(t *testing.T) {
 	if h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Proto") != "http" || h.Get("X-Kept") != "1" {
 		t.Errorf("headers %v", h)
 	}
-	if got := h.Get("Forwarded"); got != `for=127.0.0.1;host="acts.example";proto=http` {
-		t.Errorf("Forwarded: %s", got)
-	}
-	for _, gone := range []string{"X-Mine", "Keep-Alive", "Upgrade"} {
+	for _, gone := range []string{"Forwarded", "X-Mine", "Keep-Alive", "Upgrade"} {
 		if h.Get(gone) != "" {
 			t.Errorf("%s came through", gone)
 		}
@@ -157,9 +149,7 @@ func testHeaders(t *testing.T) {
 }
 
 // TestLongestPrefixWins over all services, at segments.
-func TestLongestPrefixWins(t *testing.T) { both(t, testLongestPrefixWins) }
-
-func testLongestPrefixWins(t *testing.T) {
+func TestLongestPrefixWins(t *testing.T) {
 	table := acts(1, backend(t, 1, nil))
 	users := table.Services[0]
 	users.Name, users.Routes, users.Rows = "users", []string{"/api/v1/users"}, []Row{backend(t, 2, nil)}
@@ -173,9 +163,7 @@ func testLongestPrefixWins(t *testing.T) {
 }
 
 // TestStreamsBothWays: what is written arrives before the end, in both directions.
-func TestStreamsBothWays(t *testing.T) { both(t, testStreamsBothWays) }
-
-func testStreamsBothWays(t *testing.T) {
+func TestStreamsBothWays(t *testing.T) {
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		lines := bufio.NewScanner(r.Body)
@@ -190,12 +178,12 @@ func testStreamsBothWays(t *testing.T) {
 		t.Fatal(err)
 	}
 	go io.WriteString(w, "one\n")
-	resp, err := browser.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	t.Cleanup(browser.CloseIdleConnections)
+	t.Cleanup(client.CloseIdleConnections)
 	answers := bufio.NewReader(resp.Body)
 	for i, word := range []string{"one", "two", "three"} {
 		if i > 0 {
@@ -208,9 +196,7 @@ func testStreamsBothWays(t *testing.T) {
 	w.Close()
 }
 
-func TestWebSocket(t *testing.T) { both(t, testWebSocket) }
-
-func testWebSocket(t *testing.T) {
+func TestWebSocket(t *testing.T) {
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
@@ -244,9 +230,7 @@ func testWebSocket(t *testing.T) {
 // TestDrainUnderLoad: rows come and go, each stopped as the leader would: only when
 // the proxy serves from a table in which it drains and has nothing in flight on it.
 // No request fails.
-func TestDrainUnderLoad(t *testing.T) { both(t, testDrainUnderLoad) }
-
-func testDrainUnderLoad(t *testing.T) {
+func TestDrainUnderLoad(t *testing.T) {
 	type server struct {
 		row  Row
 		stop func()
@@ -268,7 +252,7 @@ func testDrainUnderLoad(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				resp, err := browser.Post(p.url+"/api/v1/x", "text/plain", strings.NewReader("body"))
+				resp, err := client.Post(p.url+"/api/v1/x", "text/plain", strings.NewReader("body"))
 				if err != nil || resp.StatusCode != 200 {
 					failed.Add(1)
 				}
@@ -280,7 +264,7 @@ func testDrainUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	t.Cleanup(browser.CloseIdleConnections)
+	t.Cleanup(client.CloseIdleConnections)
 	for i := range uint64(200) {
 		next := launch(int(i) + 2)
 		draining := old.row
@@ -312,14 +296,12 @@ func testDrainUnderLoad(t *testing.T) {
 }
 
 // TestRunDrains: at the end what is in flight is answered, and nothing new is taken.
-func TestRunDrains(t *testing.T) { both(t, testRunDrains) }
-
-func testRunDrains(t *testing.T) {
+func TestRunDrains(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(http.ResponseWriter, *http.Request) { close(entered); <-release })))
 	answer := make(chan error, 1)
 	go func() {
-		resp, err := browser.Get(p.url + "/")
+		resp, err := client.Get(p.url + "/")
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -344,22 +326,23 @@ func testRunDrains(t *testing.T) {
 		t.Errorf("the request in flight: %v", err)
 	}
 	<-stopped
-	browser.CloseIdleConnections()
+	client.CloseIdleConnections()
 }
 
 // BenchmarkPick is the turn, the rotation, the claim and the settling of a request.
 func BenchmarkPick(b *testing.B) {
 	s := &service{turns: newTurns("acts", "n1", nil)}
 	for i := range 3 {
-		s.rows = append(s.rows, &upstream{Row: Row{Number: i + 1}, limit: 1024})
+		s.rows = append(s.rows, &upstream{Row: Row{Number: i + 1}})
 	}
 	r := &run{end: 1 << 62, half: 1 << 61}
 	s.turns.current.Store(r)
+	now := time.Now()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			turn, _ := s.turns.spend()
-			s.pick(turn, nil).settle()
+			s.pick(turn, nil, now).settle()
 		}
 	})
 }
