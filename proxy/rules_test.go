@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -267,10 +268,16 @@ func TestDrainUnderLoad(t *testing.T) {
 	t.Cleanup(client.CloseIdleConnections)
 	for i := range uint64(200) {
 		next := launch(int(i) + 2)
+		deadline := time.Now().Add(10 * time.Second)
+		for before := sent.Load(); sent.Load() == before; { // each table serves something
+			if time.Now().After(deadline) {
+				t.Fatalf("no request ends any more, %d have", before)
+			}
+			runtime.Gosched()
+		}
 		draining := old.row
 		draining.Draining = true
 		p.SetTable(acts(2*i+2, draining, next.row))
-		deadline := time.Now().Add(10 * time.Second)
 		for busy := true; busy; {
 			busy = false
 			for _, l := range p.InFlight() {
