@@ -21,10 +21,13 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	for {
 		u := x.service.pick(x.turn, x.tried, time.Now())
 		if u == nil {
-			if len(x.tried) == 0 {
-				return x.again(r)
+			if len(x.tried) > 0 {
+				return nil, last
 			}
-			return nil, last
+			if err := x.again(r); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		x.tried = append(x.tried, u)
 		resp, err := x.send(r, u)
@@ -49,22 +52,20 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// again waits for a newer table: between the look at the rotation and the pick every
-// row of it has begun to drain.
-func (x *exchange) again(r *http.Request) (*http.Response, error) {
+// again finds the service in a newer table: between the look at the rotation and the
+// pick every row of it has begun to drain.
+func (x *exchange) again(r *http.Request) error {
+	timeout := time.NewTimer(x.proxy.cfg.Hold)
+	defer timeout.Stop()
+	select {
+	case <-x.table.changed:
+	case <-timeout.C:
+		return errNoRow
+	case <-r.Context().Done():
+		return errNoRow
+	}
 	x.service = &service{Service: x.service.Service, turns: x.service.turns}
-	if err := x.proxy.hold(r.Context(), x, r.URL.Path); err != nil {
-		return nil, err
-	}
-	if u := x.service.pick(x.turn, nil, time.Now()); u != nil {
-		x.tried = append(x.tried, u)
-		resp, err := x.send(r, u)
-		if err == nil {
-			x.row = u
-		}
-		return resp, err
-	}
-	return nil, errNoRow
+	return x.proxy.hold(r.Context(), x, r.URL.Path)
 }
 
 // send sends the request to one row that has been claimed, and settles when its

@@ -14,6 +14,7 @@ import (
 // exchange is one request on its way: where it may go and where it went.
 type exchange struct {
 	proxy   *Proxy
+	table   *routing // that service is of
 	service *service
 	turn    uint64
 	source  Source
@@ -48,11 +49,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit checks a request, finds its service, counts it and gives it a turn.
 func (p *Proxy) admit(r *http.Request) (*exchange, error) {
-	s := p.routing.Load().match(r.URL.Path)
+	table := p.routing.Load()
+	s := table.match(r.URL.Path)
 	if s == nil {
 		return nil, errNoService
 	}
-	x := &exchange{proxy: p, service: s}
+	x := &exchange{proxy: p, table: table, service: s}
 	if counts(s, r.URL.Path) {
 		s.turns.served.Add(1)
 	}
@@ -86,7 +88,7 @@ func (p *Proxy) hold(ctx context.Context, x *exchange, path string) error {
 	for {
 		r := p.routing.Load()
 		if s := r.match(path); s != nil && len(s.rows) > 0 {
-			x.service = s
+			x.table, x.service = r, s
 			return nil
 		}
 		select {
