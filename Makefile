@@ -29,7 +29,7 @@ down: build ## stop and remove everything that `make up` made
 test: ## every test, with the race detector, on the real Docker Engine where there is one
 	go vet ./...
 	go tool staticcheck ./...
-	go test -race -timeout 20m $$(go list ./... | grep -v /scripts/e2e)
+	go test -race -p 1 -timeout 20m $$(go list ./... | grep -v /scripts/e2e)
 	go test -race -timeout 20m ./scripts/e2e
 
 lint: ## gofmt, go vet, staticcheck
