@@ -302,6 +302,37 @@ func TestDrainUnderLoad(t *testing.T) {
 	}
 }
 
+// TestRowComesBack: a row that was out of rotation for a while, with a request in flight
+// on it, gets turns again in the same generation.
+func TestRowComesBack(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	row := backend(t, 1, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(entered)
+			<-release
+		}
+	})
+	p := start(t, "n1", &counter{}, acts(1, row))
+	answer := make(chan error, 1)
+	go func() {
+		resp, err := client.Get(p.url + "/slow")
+		if err == nil {
+			resp.Body.Close()
+		}
+		answer <- err
+	}()
+	<-entered
+	p.SetTable(acts(2))
+	p.SetTable(acts(3, row))
+	if resp, body := do(t, "GET", p.url+"/", ""); resp.StatusCode != 200 {
+		t.Errorf("answer %s %s", resp.Status, body)
+	}
+	close(release)
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRunDrains: at the end what is in flight is answered, and nothing new is taken.
 func TestRunDrains(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})

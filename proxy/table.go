@@ -118,6 +118,7 @@ func (p *Proxy) SetTable(t Table) {
 			if r.Draining {
 				u.drain()
 			} else {
+				u.restore()
 				x.rows = append(x.rows, u)
 			}
 		}

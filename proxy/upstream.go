@@ -38,6 +38,10 @@ func (u *upstream) settle() { u.state.Add(^uint64(0)) }
 
 func (u *upstream) drain() { u.state.Or(drained) }
 
+// restore lets a row be picked again: one that was out of rotation and is back in the
+// same generation. A row that is to drain never comes back so: its table says so first.
+func (u *upstream) restore() { u.state.And(^uint64(drained)) }
+
 func (u *upstream) inFlight() int { return int(u.state.Load() &^ drained) }
 
 func (u *upstream) eject(now time.Time) { u.ejected.Store(now.Add(ejection).UnixNano()) }
