@@ -95,17 +95,22 @@ func TestLastViewOutlivesTheDaemon(t *testing.T) {
 func TestSetAsideLosesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	f := open(t, dir)
-	if err := f.saveIdentity(identity{ClusterID: "0123456789", NodeID: "n1"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.setAside("0123456789"); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, err := f.identity("n1"); ok || err != nil {
-		t.Errorf("still a member: %v, %v", ok, err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "left-01234567", identityFile)); err != nil {
-		t.Error(err)
+	for life := 1; life <= 2; life++ { // it joins again, and leaves again
+		if err := f.saveIdentity(identity{ClusterID: "0123456789", NodeID: "n1"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "snapshots", "s"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.setAside("0123456789"); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := f.identity("n1"); ok || err != nil {
+			t.Errorf("still a member: %v, %v", ok, err)
+		}
+		if kept, err := filepath.Glob(filepath.Join(dir, "left-01234567-*", identityFile)); err != nil || len(kept) != life {
+			t.Errorf("after leaving %d times: %v, %v", life, kept, err)
+		}
 	}
 }
 

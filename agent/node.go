@@ -34,10 +34,11 @@ type Node struct {
 	peers    *peers
 	suspects *suspects
 
-	mu     sync.Mutex
-	member identity // zero until this node is in a cluster
-	joined chan struct{}
-	ready  atomic.Bool
+	entering sync.Mutex // one init or join at a time
+	mu       sync.Mutex
+	member   identity // zero until this node is in a cluster
+	joined   chan struct{}
+	ready    atomic.Bool
 	// leaving ends the node's run after it has left the cluster.
 	leaving context.CancelCauseFunc
 }

@@ -31,6 +31,8 @@ func (n *Node) ProposeHere(ctx context.Context, c fsm.Command) (any, error) {
 
 // Init makes a cluster of this one node.
 func (n *Node) Init(ctx context.Context) (api.Admission, error) {
+	n.entering.Lock()
+	defer n.entering.Unlock()
 	if id := n.clusterID(); id != "" {
 		return api.Admission{}, fmt.Errorf("%w: %s; 'orchctl nodes' shows who is in it", api.ErrMember, id)
 	}
@@ -71,11 +73,16 @@ func (n *Node) untilLeading(ctx context.Context, c fsm.Command) error {
 
 // Join has the cluster of the node at addr take this node in. It may be repeated.
 func (n *Node) Join(ctx context.Context, addr string) (api.Admission, error) {
+	n.entering.Lock()
+	defer n.entering.Unlock()
 	if id := n.clusterID(); id != "" {
 		return api.Admission{}, fmt.Errorf("%w: %s; to move it, let it leave first ('orchctl leave')", api.ErrMember, id)
 	}
 	if host, _, err := net.SplitHostPort(addr); err != nil || net.ParseIP(host) == nil {
 		return api.Admission{}, fmt.Errorf("%w: address %q: give the API of a node of the cluster as IP:PORT, for example 10.0.0.1:%d", api.ErrBad, addr, PortAPI)
+	}
+	if alone, err := n.startedAlone(); err != nil || alone {
+		return api.Admission{}, errors.Join(err, fmt.Errorf("%w: an init was cut off here: finish it with 'orchctl init', or stop orchd and move %s away, then join", api.ErrMember, n.cfg.DataDir))
 	}
 	a, err := n.peers.at(addr).Admit(ctx, n.self())
 	if err != nil {
@@ -100,6 +107,16 @@ func (n *Node) Join(ctx context.Context, addr string) (api.Admission, error) {
 	}
 }
 
+// startedAlone says whether this node's log is that of a cluster of its own: in
+// another cluster its entries would be taken for that one's.
+func (n *Node) startedAlone() (bool, error) {
+	members, err := n.raft.Members()
+	if err != nil {
+		return false, err
+	}
+	return n.raft.HasState() && (len(members) == 0 || len(members) == 1 && members[0].ID == n.cfg.NodeID), nil
+}
+
 // joinInterval is the time between two looks whether this node has a vote.
 const joinInterval = 20 * time.Millisecond
 
@@ -111,6 +128,12 @@ func (n *Node) Admit(ctx context.Context, joiner fsm.Node) (api.Admission, error
 	}
 	if _, err := n.Propose(ctx, fsm.PutNode{Node: joiner}); err != nil {
 		return api.Admission{}, err
+	}
+	if c, err := n.withoutVote(ctx, joiner.ID); err != nil {
+		return api.Admission{}, err
+	} else if c != nil {
+		a, err := c.Admit(ctx, joiner)
+		return a, reached(err)
 	}
 	poke, end := n.store.Subscribe()
 	defer end()
@@ -126,6 +149,27 @@ func (n *Node) Admit(ctx context.Context, joiner fsm.Node) (api.Admission, error
 			return api.Admission{}, fmt.Errorf("admit %s: %w", joiner.ID, context.Cause(ctx))
 		}
 	}
+}
+
+// withoutVote takes away the vote of a node that joins although it has one: it has lost
+// its data, and with them what it voted for and what it had acknowledged. The leader
+// alone can; on another node its client is returned.
+func (n *Node) withoutVote(ctx context.Context, id string) (*api.Client, error) {
+	members, err := n.raft.Members()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		if m.ID != id {
+			continue
+		}
+		if leader, _ := n.raft.Leader(); leader != n.cfg.NodeID {
+			return n.peers.leader()
+		}
+		n.log.Warn("a member joins anew: it begins without a vote", "joiner", id)
+		return nil, n.raft.Remove(ctx, id)
+	}
+	return nil, nil
 }
 
 // Leave has this node's containers made elsewhere, then takes it out of the cluster
@@ -169,7 +213,7 @@ func (n *Node) Transfer(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
-	return c.Transfer(ctx, to)
+	return reached(c.Transfer(ctx, to))
 }
 
 // Probe implements api.Peer.
@@ -274,8 +318,8 @@ func (p *prefixWriter) flush() {
 // setAside moves what this node kept of a cluster it has left into a folder beside,
 // so that it can join anew and nothing is lost.
 func (f *folder) setAside(clusterID string) error {
-	to := filepath.Join(f.dir, "left-"+clusterID[:min(8, len(clusterID))])
-	if err := os.MkdirAll(to, 0o700); err != nil {
+	to, err := os.MkdirTemp(f.dir, "left-"+clusterID[:min(8, len(clusterID))]+"-")
+	if err != nil {
 		return fmt.Errorf("set the left cluster's data aside: %w", err)
 	}
 	for _, name := range []string{identityFile, viewFile, "raft.db", "snapshots"} {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -83,10 +84,25 @@ func (p *peers) propose(ctx context.Context, c fsm.Command) (any, error) {
 		return nil, err
 	}
 	turn, err := leader.Propose(ctx, c)
+	err = reached(err)
 	if _, takes := c.(fsm.TakeTurns); !takes || err != nil {
 		return nil, err
 	}
 	return turn, nil
+}
+
+// reached gives an error of the way to the leader its meaning: one that can not be
+// connected to is none, and nothing was written; one that was cut off may have written.
+func reached(err error) error {
+	var answered *api.Error
+	if err == nil || errors.As(err, &answered) {
+		return err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return fmt.Errorf("%w: the last one does not answer: %w", api.ErrNoLeader, err)
+	}
+	return fmt.Errorf("%w: %w", api.ErrUnknown, err)
 }
 
 // leaderApplied is the index that the leader has applied.

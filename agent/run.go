@@ -256,6 +256,9 @@ func (n *Node) fatal(ctx context.Context) error {
 		if err := n.store.Fatal(); err != nil {
 			return err
 		}
+		if have, want := n.store.View().ClusterID, n.clusterID(); have != "" && want != "" && have != want {
+			return fmt.Errorf("%w: %s is of cluster %s, the log in it of cluster %s: move the folder away and join anew", ErrFolder, n.cfg.DataDir, want, have)
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -23,11 +23,21 @@ var (
 	errNoRow      = &refusal{http.StatusServiceUnavailable, "no container is in rotation; try again in a moment"}
 	errNoService  = &refusal{http.StatusNotFound, "no service has a route for this path"}
 	errInternal   = &refusal{http.StatusForbidden, "this path is internal to the service and closed on the public port"}
+	errBody       = &refusal{http.StatusBadRequest, "the body does not end as its framing says"}
 	errTooLarge   = &refusal{http.StatusRequestEntityTooLarge, "the body is larger than this service accepts"}
 	errConnection = &refusal{http.StatusBadRequest, "the Connection header names a header that may not be dropped"}
 	errUnreached  = &refusal{http.StatusBadGateway, "no container could be reached"}
 	errSlow       = &refusal{http.StatusGatewayTimeout, "the container took too long to answer"}
 )
+
+// clientFault is a refusal for a body that could not be read to its end.
+func clientFault(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return errTooLarge
+	}
+	return errBody
+}
 
 // status is the one place where an error becomes an answer; what is not meant for
 // clients stays here.

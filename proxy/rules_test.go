@@ -107,6 +107,44 @@ func TestFraming(t *testing.T) {
 	}
 }
 
+// TestBadBodyIsTheClientsFault: it is told so, and no row is passed over for it.
+func TestBadBodyIsTheClientsFault(t *testing.T) {
+	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })))
+	got := raw(t, p, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n")
+	if !strings.Contains(got, " 400 ") {
+		t.Errorf("answer %s", got)
+	}
+	if n := p.heard.count(); n > 0 {
+		t.Errorf("%v were suspected", p.heard.rows)
+	}
+}
+
+// TestAddressChangesUnderARequest: what is in flight at the old address is still seen.
+func TestAddressChangesUnderARequest(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	old := backend(t, 1, func(http.ResponseWriter, *http.Request) { close(entered); <-release })
+	next := backend(t, 1, nil)
+	p := start(t, "n1", &counter{}, acts(1, old))
+	answer := make(chan error, 1)
+	go func() {
+		resp, err := client.Get(p.url + "/")
+		if err == nil {
+			resp.Body.Close()
+		}
+		answer <- err
+	}()
+	<-entered
+	p.SetTable(acts(2, next))
+	if l := p.InFlight(); len(l) != 1 || l[0].InFlight != 1 {
+		t.Errorf("in flight %+v, want the one at the old address", l)
+	}
+	close(release)
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+	client.CloseIdleConnections()
+}
+
 // TestHeaders: hop-by-hop ones end here, forwarded ones are set and not trusted.
 func TestHeaders(t *testing.T) {
 	seen := make(chan http.Header, 1)

@@ -41,6 +41,9 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 			x.proxy.metrics.retries.Inc()
 			continue
 		}
+		if x.body != nil && x.body.bad.Load() != nil { // not the row's fault
+			return nil, clientFault(*x.body.bad.Load())
+		}
 		last = err
 		if r.Context().Err() == nil {
 			x.blame(u, err)
@@ -168,11 +171,16 @@ func (x *exchange) blame(u *upstream, err error) {
 type body struct {
 	io.ReadCloser
 	read atomic.Bool
+	bad  atomic.Pointer[error] // what the client's side of it broke with
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	b.read.Store(true)
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.bad.CompareAndSwap(nil, &err)
+	}
+	return n, err
 }
 
 func (b *body) Close() error { return nil } // the server closes it

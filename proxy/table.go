@@ -108,9 +108,9 @@ func (p *Proxy) SetTable(t Table) {
 	for _, s := range t.Services {
 		x := &service{Service: s, turns: p.turnsOf(s.Name)}
 		for _, r := range s.Rows {
-			k := rowKey{s.Name, r.Number, r.Generation}
+			k := rowKey{s.Name, r.Number, r.Generation, r.Addr, r.Direct}
 			u := p.pool[k]
-			if u == nil || u.Addr != r.Addr || u.Direct != r.Direct {
+			if u == nil {
 				u = &upstream{Row: r, service: s.Name}
 				p.pool[k] = u
 			}

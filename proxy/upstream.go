@@ -9,6 +9,8 @@ type rowKey struct {
 	service    string
 	number     int
 	generation uint64
+	addr       string // a row that is dialed elsewhere is another upstream
+	direct     bool
 }
 
 // upstream is one generation of a row, and what is in flight on it. It outlives the

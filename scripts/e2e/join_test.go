@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"orch/scripts/lab"
+)
+
+// TestWriteWhileTheLeaderIsLost: an election is no reason to fail a command.
+func TestWriteWhileTheLeaderIsLost(t *testing.T) {
+	c, ctx := cluster(t, 3, spec(1, 10))
+	leader, err := c.Leader(within(t, ctx, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := c.Nodes[0]
+	if other == leader {
+		other = c.Nodes[1]
+	}
+	leader.Kill()
+	began := time.Now()
+	if out, err := other.Ctl(ctx, "scale", "acts", "2"); err != nil {
+		t.Errorf("after %s: %s", time.Since(began), out)
+	}
+}
+
+// TestWipedVoterBeginsWithoutAVote: a node that has lost its data joins again, is taken
+// out of the voters first, and has caught up when join returns.
+func TestWipedVoterBeginsWithoutAVote(t *testing.T) {
+	c, ctx := cluster(t, 3, spec(1, 10))
+	if _, err := c.Nodes[0].Healthy(within(t, ctx, 30*time.Second), 1); err != nil {
+		t.Fatal(err)
+	}
+	leader, err := c.Leader(within(t, ctx, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wiped := c.Nodes[2]
+	via := c.Nodes[1]
+	if wiped == leader {
+		wiped, via = c.Nodes[1], c.Nodes[0]
+	}
+	wiped.Kill()
+	if err := os.RemoveAll(filepath.Join(wiped.Dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	if err := wiped.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := wiped.Ctl(ctx, "join", via.IP+":7480"); err != nil {
+		t.Fatal(out)
+	}
+	if log := leader.Log(10_000); !strings.Contains(log, "it begins without a vote") {
+		t.Errorf("the leader left %s its vote", wiped.ID)
+	}
+	out, err := wiped.Ctl(ctx, "nodes")
+	if err != nil || strings.Contains(out, "nonvoter") || strings.Count(out, "alive")+strings.Count(out, "suspect")+strings.Count(out, "dead") != 3 {
+		t.Errorf("nodes: %v\n%s", err, out)
+	}
+}
+
+// TestInitThatWasCutOff: such a node has a log of its own, and joins no other cluster
+// with it; its init can be finished.
+func TestInitThatWasCutOff(t *testing.T) {
+	c, ctx := cluster(t, 1, "")
+	stranger := lab.New(programs, filepath.Join(c.Dir, "x"), 1).Nodes[0]
+	stranger.ID = "n2"
+	t.Cleanup(stranger.Kill)
+	if err := stranger.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	block := filepath.Join(stranger.Dir, "data", "node.json")
+	if err := os.MkdirAll(filepath.Join(block, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := stranger.Ctl(ctx, "init"); err == nil {
+		t.Fatalf("init went through although its identity could not be saved: %s", out)
+	}
+	if err := os.RemoveAll(block); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := stranger.Ctl(ctx, "join", c.Nodes[0].IP+":7480"); err == nil || !strings.Contains(out, "orchctl init") {
+		t.Errorf("joined with a log of its own: %v, %s", err, out)
+	}
+	if out, err := c.Nodes[0].Ctl(ctx, "nodes"); err != nil || strings.Contains(out, "n2") {
+		t.Errorf("it got into the table: %v\n%s", err, out)
+	}
+	if out, err := stranger.Ctl(ctx, "init"); err != nil {
+		t.Errorf("the init was not finished: %s", out)
+	}
+}
