@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -49,9 +50,15 @@ func (c *Client) open(ctx context.Context, method, path string, body []byte) (io
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", c.name, err)
 	}
+	if hop(ctx) > 0 {
+		req.Header.Set(forwardedHeader, "1")
+	}
 	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w: is orchd running there?", c.name, err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return nil, fmt.Errorf("ask %s: %w", c.name, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w of %s: %w: is orchd running there?", ErrUnreachable, c.name, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
@@ -143,6 +150,9 @@ func (c *Client) Leave(ctx context.Context) error {
 
 // Transfer moves leadership to a node, or to the most advanced where to is empty.
 func (c *Client) Transfer(ctx context.Context, to string) error {
+	if err := mayForward(ctx); err != nil {
+		return err
+	}
 	return c.call(ctx, http.MethodPost, "/v1/transfer", map[string]string{"to": to}, nil)
 }
 
@@ -179,19 +189,32 @@ func (c *Client) stream(ctx context.Context, path string, w io.Writer) error {
 	return nil
 }
 
-// Propose has the leader at this client's address commit a command.
+// Propose has the leader at this client's address commit a command. Where that node can
+// not be reached the error is ErrNoLeader (nothing was sent); where its answer is lost it
+// is ErrUnknown.
 func (c *Client) Propose(ctx context.Context, cmd fsm.Command) (any, error) {
 	data, err := fsm.Encode(0, cmd) // the leader stamps it
 	if err != nil {
 		return nil, err
 	}
-	var out struct {
-		Turn uint64 `json:"turn"`
-	}
-	if err := c.raw(ctx, http.MethodPost, "/v1/propose", data, &out); err != nil {
+	if err := mayForward(ctx); err != nil {
 		return nil, err
 	}
-	return out.Turn, nil
+	var out proposed
+	err = c.raw(ctx, http.MethodPost, "/v1/propose", data, &out)
+	var refused *Error
+	var dial *net.OpError
+	switch {
+	case err == nil && out.Turn == nil:
+		return nil, nil
+	case err == nil:
+		return *out.Turn, nil
+	case errors.As(err, &refused):
+		return nil, err
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return nil, fmt.Errorf("%w: %w", ErrNoLeader, err)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
 // Admit asks the cluster to take a node in.

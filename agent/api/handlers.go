@@ -62,7 +62,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	q.Tail, terr = number(r, "tail")
 	if err = errors.Join(err, terr); err == nil {
 		if _, ok := s.node.View().Service(q.Service); !ok {
-			err = fmt.Errorf("%w: %q; `orchctl ps` shows which there are", fsm.ErrNoSuchService, q.Service)
+			err = fmt.Errorf("%w: %q", fsm.ErrNoSuchService, q.Service)
 		}
 	}
 	if err != nil {
@@ -119,7 +119,7 @@ func reply(w http.ResponseWriter, body any, err error) {
 }
 
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
-	reply(w, struct{}{}, retry(r.Context(), s.node.Leave))
+	reply(w, struct{}{}, retry(r.Context(), false, func(ctx context.Context, _ bool) error { return s.node.Leave(ctx) }))
 }
 
 func (s *Server) transfer(w http.ResponseWriter, r *http.Request) {
@@ -130,7 +130,12 @@ func (s *Server) transfer(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	reply(w, struct{}{}, retry(r.Context(), func(ctx context.Context) error { return s.node.Transfer(ctx, body.To) }))
+	ctx := withHop(r)
+	if hop(ctx) > 1 { // the node that forwarded it tries again by itself
+		reply(w, struct{}{}, s.node.Transfer(ctx, body.To))
+		return
+	}
+	reply(w, struct{}{}, retry(ctx, false, func(ctx context.Context, _ bool) error { return s.node.Transfer(ctx, body.To) }))
 }
 
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
@@ -140,7 +145,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var a Admission
-	err := retry(r.Context(), func(ctx context.Context) (err error) {
+	err := retry(r.Context(), true, func(ctx context.Context, _ bool) (err error) {
 		a, err = s.node.Admit(ctx, n)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"orch/fsm"
 )
@@ -22,6 +23,12 @@ var (
 	ErrMember = errors.New("this node is in a cluster already")
 	// ErrBad: the request itself is wrong.
 	ErrBad = errors.New("bad request")
+	// ErrTooLarge: the body is longer than is read.
+	ErrTooLarge = errors.New("body too large")
+	// ErrUnreachable: a node that had to be asked does not answer.
+	ErrUnreachable = errors.New("no answer")
+	// ErrForbidden: the caller may not ask this.
+	ErrForbidden = errors.New("not allowed")
 )
 
 // Error is an answer that is not a success. errors.Is finds the sentinel behind its
@@ -43,42 +50,52 @@ func (e *Error) Unwrap() error {
 	return nil
 }
 
+// refusals are the codes, what each means on either side of the wire, and what to do
+// next where the error itself does not say.
 var refusals = []struct {
 	code   string
 	err    error
 	status int
+	next   string
 }{
-	{"stale", fsm.ErrStale, http.StatusConflict},
-	{"no_such_service", fsm.ErrNoSuchService, http.StatusNotFound},
-	{"no_such_container", fsm.ErrNoSuchRow, http.StatusNotFound},
-	{"no_such_node", fsm.ErrNoSuchNode, http.StatusNotFound},
-	{"exists", fsm.ErrExists, http.StatusConflict},
-	{"port_in_use", fsm.ErrPortInUse, http.StatusConflict},
-	{"address_in_use", fsm.ErrAddrInUse, http.StatusConflict},
-	{"node_in_use", fsm.ErrNodeInUse, http.StatusConflict},
-	{"node_down", fsm.ErrNodeDown, http.StatusConflict},
-	{"out_of_range", fsm.ErrOutOfRange, http.StatusBadRequest},
-	{"foreign", fsm.ErrForeign, http.StatusConflict},
-	{"no_leader", ErrNoLeader, http.StatusServiceUnavailable},
-	{"outcome_unknown", ErrUnknown, http.StatusServiceUnavailable},
-	{"not_member", ErrNotMember, http.StatusConflict},
-	{"member", ErrMember, http.StatusConflict},
-	{"bad_request", ErrBad, http.StatusBadRequest},
-	{"timeout", context.DeadlineExceeded, http.StatusGatewayTimeout},
+	{"stale", fsm.ErrStale, http.StatusConflict, "look again, and repeat what is still wanted"},
+	{"no_such_service", fsm.ErrNoSuchService, http.StatusNotFound, "`orchctl status` lists the services, `orchctl apply -f FILE` adds one"},
+	{"no_such_container", fsm.ErrNoSuchRow, http.StatusNotFound, "`orchctl ps` lists the containers"},
+	{"no_such_node", fsm.ErrNoSuchNode, http.StatusNotFound, "`orchctl nodes` lists the nodes"},
+	{"exists", fsm.ErrExists, http.StatusConflict, ""},
+	{"port_in_use", fsm.ErrPortInUse, http.StatusConflict, "`orchctl ps` shows by whom"},
+	{"address_in_use", fsm.ErrAddrInUse, http.StatusConflict, ""},
+	{"node_in_use", fsm.ErrNodeInUse, http.StatusConflict, "`orchctl leave` on that node moves them first"},
+	{"node_down", fsm.ErrNodeDown, http.StatusConflict, "`orchctl nodes` shows which are alive"},
+	{"out_of_range", fsm.ErrOutOfRange, http.StatusBadRequest, ""},
+	{"foreign", fsm.ErrForeign, http.StatusConflict, ""},
+	{"outcome_unknown", ErrUnknown, http.StatusServiceUnavailable, "see `orchctl status`, and give the command again: to repeat it does no harm"},
+	{"no_leader", ErrNoLeader, http.StatusServiceUnavailable, "see `orchctl status`"},
+	{"not_member", ErrNotMember, http.StatusConflict, ""},
+	{"member", ErrMember, http.StatusConflict, ""},
+	{"too_large", ErrTooLarge, http.StatusRequestEntityTooLarge, ""},
+	{"bad_request", ErrBad, http.StatusBadRequest, ""},
+	{"forbidden", ErrForbidden, http.StatusForbidden, ""},
+	{"unreachable", ErrUnreachable, http.StatusBadGateway, ""},
+	{"timeout", context.DeadlineExceeded, http.StatusGatewayTimeout, "see `orchctl status` for what does not answer, and try again"},
 }
 
 // fail answers err in the one shape that errors have.
 func fail(w http.ResponseWriter, err error) {
-	e, status := &Error{"internal", err.Error()}, http.StatusInternalServerError
+	e, status, next := &Error{"internal", err.Error()}, http.StatusInternalServerError, "the log of orchd on this node says more"
 	var wrong fsm.SpecError
 	if errors.As(err, &wrong) {
-		e.Code, status = "bad_request", http.StatusBadRequest
+		err = fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	for _, r := range refusals {
 		if errors.Is(err, r.err) {
-			e.Code, status = r.code, r.status
+			e.Code, status, next = r.code, r.status, r.next
 			break
 		}
+	}
+	var said *Error // by another node, with what to do
+	if next != "" && !errors.As(err, &said) && !strings.Contains(e.Message, "orchctl") {
+		e.Message += "; " + next
 	}
 	if errors.Is(err, ErrNoLeader) {
 		w.Header().Set("Retry-After", "1")

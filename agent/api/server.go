@@ -92,14 +92,21 @@ const (
 
 // Server answers the API of one node.
 type Server struct {
-	node Node
-	log  *slog.Logger
-	http *http.Server
+	node     Node
+	log      *slog.Logger
+	identify Identify
+	http     *http.Server
 }
 
+// Option changes a server before it runs.
+type Option func(*Server)
+
 // NewServer returns a server; Run starts it.
-func NewServer(node Node, log *slog.Logger) *Server {
-	s := &Server{node: node, log: log}
+func NewServer(node Node, log *slog.Logger, options ...Option) *Server {
+	s := &Server{node: node, log: log, identify: trusted}
+	for _, o := range options {
+		o(s)
+	}
 	s.http = &http.Server{
 		Handler:           noBrowsers(s.routes()),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -155,75 +162,61 @@ const socketHost = "orchd"
 
 func (s *Server) routes() http.Handler {
 	m := http.NewServeMux()
-	m.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, struct{}{}) })
-	m.HandleFunc("GET /-/ready", s.ready)
-	m.HandleFunc("GET /v1/ps", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Rows(s.node.View())) })
-	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
+	open := func(pattern string, h http.HandlerFunc) { m.Handle(pattern, h) }
+	shared := func(pattern string, h http.HandlerFunc) { m.Handle(pattern, s.only(anyone, h)) }
+	change := func(pattern string, h http.HandlerFunc) { m.Handle(pattern, s.only(operator, h)) }
+	among := func(pattern string, h http.HandlerFunc) { m.Handle(pattern, s.only(node, h)) }
+
+	open("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, struct{}{}) })
+	open("GET /-/ready", s.ready)
+	shared("GET /v1/ps", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Rows(s.node.View())) })
+	shared("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, s.node.Status(r.Context()))
 	})
-	m.HandleFunc("GET /v1/nodes", func(w http.ResponseWriter, r *http.Request) {
+	shared("GET /v1/nodes", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, s.node.Status(r.Context()).Nodes)
 	})
-	m.HandleFunc("GET /v1/events", s.events)
-	m.HandleFunc("GET /v1/logs", s.logs)
-	m.HandleFunc("POST /v1/services", s.apply)
-	m.HandleFunc("DELETE /v1/services/{name}", func(w http.ResponseWriter, r *http.Request) {
-		s.write(w, r, fsm.RemoveService{Name: r.PathValue("name")})
-	})
-	m.HandleFunc("POST /v1/services/{name}/scale", s.scale)
-	m.HandleFunc("POST /v1/init", s.init)
-	m.HandleFunc("POST /v1/join", s.join)
-	m.HandleFunc("POST /v1/leave", s.leave)
-	m.HandleFunc("POST /v1/transfer", s.transfer)
-	m.HandleFunc("POST /v1/propose", s.propose)
-	m.HandleFunc("POST /v1/admit", s.admit)
-	m.HandleFunc("GET /v1/node/report", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, s.node.Report()) })
-	m.HandleFunc("POST /v1/node/probe", s.probe)
-	m.HandleFunc("POST /v1/suspect", s.suspect)
+	shared("GET /v1/events", s.events)
+	shared("GET /v1/logs", s.logs)
+	shared("GET /v1/node/report", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, s.node.Report()) })
+	change("POST /v1/services", s.apply)
+	change("DELETE /v1/services/{name}", s.remove)
+	change("POST /v1/services/{name}/scale", s.scale)
+	change("POST /v1/init", s.init)
+	change("POST /v1/join", s.join)
+	change("POST /v1/leave", s.leave)
+	shared("POST /v1/transfer", s.transfer) // a person asks it, or a node that forwards it
+	among("POST /v1/propose", s.propose)
+	among("POST /v1/admit", s.admit)
+	among("POST /v1/node/probe", s.probe)
+	among("POST /v1/suspect", s.suspect)
 	return m
 }
 
-// read decodes a JSON body strictly.
+// read decodes a JSON body strictly: one value, no key that is not known.
 func read(w http.ResponseWriter, r *http.Request, into any) error {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("%w: body: %w", ErrBad, err)
-	}
-	return nil
-}
-
-// retry calls f until it finds a leader, for leaderWait at the most: an election is
-// no reason to fail a command.
-func retry(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	give := time.After(leaderWait)
-	for {
-		err := f(ctx)
-		if !errors.Is(err, ErrNoLeader) {
-			return err
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-give:
-			return fmt.Errorf("%w was found within %s, so nothing was changed; the containers are served all the same: see `orchctl status` for the nodes that are missing, start them, and try again", ErrNoLeader, leaderWait)
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+	err := d.Decode(into)
+	if err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("more follows after the JSON value")
 		}
 	}
+	return badBody(err)
 }
 
-func (s *Server) write(w http.ResponseWriter, r *http.Request, c fsm.Command) {
-	err := retry(r.Context(), func(ctx context.Context) error {
-		_, err := s.node.Propose(ctx, c)
-		return err
-	})
-	if err != nil {
-		fail(w, err)
-		return
+func badBody(err error) error {
+	var long *http.MaxBytesError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &long):
+		return fmt.Errorf("%w: at most %d bytes are read; send less", ErrTooLarge, long.Limit)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: the body is empty; send the JSON that docs/api.md shows for this path", ErrBad)
 	}
-	answer(w, http.StatusOK, struct{}{})
+	return fmt.Errorf("%w: body: %w; docs/api.md shows the JSON for this path", ErrBad, err)
 }
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
@@ -251,11 +244,16 @@ func (s *Server) scale(w http.ResponseWriter, r *http.Request) {
 	s.write(w, r, fsm.ScaleByHand{Service: r.PathValue("name"), Count: body.Count})
 }
 
+// proposed is what a command gave: the first turn, of TakeTurns alone.
+type proposed struct {
+	Turn *uint64 `json:"turn,omitempty"`
+}
+
 // propose is the leader's end of a forwarded command: it is never forwarded again.
 func (s *Server) propose(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, fsm.MaxCommand))
 	if err != nil {
-		fail(w, fmt.Errorf("%w: body: %w", ErrBad, err))
+		fail(w, badBody(err))
 		return
 	}
 	_, c, err := fsm.Decode(data)
@@ -270,8 +268,11 @@ func (s *Server) propose(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	turn, _ := result.(uint64)
-	answer(w, http.StatusOK, map[string]uint64{"turn": turn})
+	var out proposed
+	if turn, ok := result.(uint64); ok {
+		out.Turn = &turn
+	}
+	answer(w, http.StatusOK, out)
 }
 
 func number(r *http.Request, key string) (int, error) {
