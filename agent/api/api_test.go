@@ -291,9 +291,23 @@ func TestDashboardShowsTheTable(t *testing.T) {
 	n, _ := leading(t)
 	w := httptest.NewRecorder()
 	Dashboard(n).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	for _, want := range []string{"acts/1", "8000", "True", "Leader n1"} {
+	for _, want := range []string{"acts/1", "8000", "True", "Leader n1", "relaunch acts/1", "500 ms"} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("no %q in %s", want, w.Body)
 		}
+	}
+}
+
+// TestDashboardTrustsNothing: a reason comes from a container, and is text.
+func TestDashboardTrustsNothing(t *testing.T) {
+	n, _ := leading(t)
+	row, _ := n.View().Container("acts", 1)
+	if _, err := n.ProposeHere(t.Context(), fsm.SetStatus{Row: row.Row(), Reason: "<script>alert(1)</script>"}); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	Dashboard(n).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if body := w.Body.String(); strings.Contains(body, "<script") || !strings.Contains(body, "&lt;script&gt;") || strings.Contains(body, "http://") || strings.Contains(body, "https://") {
+		t.Errorf("%s", body)
 	}
 }

@@ -18,22 +18,31 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
 <p>{{with .Status.Leader}}Leader {{.}}{{else}}<span class="bad">No leader: requests are served, nothing is healed or scaled</span>{{end}}, term {{.Status.Term}}, commit index {{.Status.CommitIndex}}, turns {{.Status.TurnMode}}</p>
 {{range .Status.Impaired}}<p class="bad">{{.What}}: {{.Reason}}. {{.Meaning}}</p>{{end}}
 <h2>Containers</h2><table><tr><th>Container<th>Node<th>Port<th>Status<th>Turn<th>Generation<th>Phase<th>Image<th>Reason</tr>
-{{range .Rows}}<tr><td>{{.Service}}/{{.Number}}<td>{{.Node}}<td>{{.Port}}<td>{{if .Status}}True{{else}}<span class="bad">False</span>{{end}}<td>{{.Turn}}<td>{{.Generation}}<td>{{.Phase}}<td>{{.Image}}<td>{{.Reason}}</tr>{{end}}</table>
-<h2>Services</h2><table><tr><th>Service<th>Desired<th>Healthy<th>Range<th>Turn<th>Requests<th>Why</tr>
+{{range .Rows}}<tr><td>{{.Service}}/{{.Number}}<td>{{.Node}}<td>{{.Port}}<td>{{if .Status}}True{{else}}<span class="bad">False</span>{{end}}<td>{{.Turn}}<td>{{.Generation}}<td>{{.Phase}}<td>{{.Image}}<td>{{.Reason}}</tr>{{else}}<tr><td colspan="9">none: run a service with "orchctl apply -f FILE"</tr>{{end}}</table>
+{{with .Status.Pending}}<h2>Next</h2><table><tr><th>What<th>In<th>Why</tr>
+{{range .}}<tr><td>{{.What}}<td>{{.DueInMS}} ms<td>{{.Reason}}</tr>{{end}}</table>
+{{end}}<h2>Services</h2><table><tr><th>Service<th>Desired<th>Healthy<th>Range<th>Turn<th>Requests<th>Why</tr>
 {{range .Status.Services}}<tr><td>{{.Name}}<td>{{.Desired}}<td>{{.Healthy}}<td>{{.Min}}-{{.Max}}<td>{{.Turn}}<td>{{.RequestsInWindow}}<td>{{.ScaleReason}}</tr>{{end}}</table>
 <h2>Nodes</h2><table><tr><th>Node<th>Address<th>Role<th>Status<th>Applied<th>Version</tr>
 {{range .Status.Nodes}}<tr><td>{{.ID}}<td>{{.Addr}}<td>{{.Role}}<td>{{.Status}}<td>{{.AppliedIndex}}<td>{{.Version}}</tr>{{end}}</table>
 </body></html>
 `))
 
+// Shown is what the dashboard reads.
+type Shown interface {
+	Table
+	Self
+}
+
 // Dashboard is the page of the metrics listener: read-only, for loopback.
-func Dashboard(node Node) http.Handler {
+func Dashboard(node Shown) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
 			http.NotFound(w, r)
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		data := struct {
 			Node   string

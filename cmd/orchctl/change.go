@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -137,10 +138,14 @@ func (a *app) transfer() *cobra.Command {
 				to = args[0]
 			}
 			return a.with(cmd, func(ctx context.Context, c *api.Client) error {
+				before, err := c.Status(ctx)
+				if err != nil {
+					return err
+				}
 				if err := c.Transfer(ctx, to); err != nil {
 					return err
 				}
-				s, err := c.Status(ctx)
+				s, err := elected(ctx, c, before.Leader, to)
 				if err != nil {
 					return err
 				}
@@ -149,6 +154,30 @@ func (a *app) transfer() *cobra.Command {
 		},
 	}
 }
+
+// elected waits until the node asked knows the new leader: to, or where that is empty
+// any but the one before.
+func elected(ctx context.Context, c *api.Client, before, to string) (api.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, electionTimeout)
+	defer cancel()
+	for {
+		s, err := c.Status(ctx)
+		if err == nil && s.Leader != "" && (s.Leader == to || to == "" && s.Leader != before) {
+			return s, nil
+		}
+		select {
+		case <-time.After(electionInterval):
+		case <-ctx.Done():
+			return s, fmt.Errorf("leadership was handed over, but within %s this node knows no new leader (it knows %q): see 'orchctl status', and try again", electionTimeout, s.Leader)
+		}
+	}
+}
+
+// electionTimeout is ten elections of the lan profile, electionInterval a sixth of one.
+const (
+	electionTimeout  = 3 * time.Second
+	electionInterval = 50 * time.Millisecond
+)
 
 func (a *app) leave() *cobra.Command {
 	return &cobra.Command{

@@ -199,9 +199,9 @@ func (a *app) logs() *cobra.Command {
 
 func (a *app) version() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "The version of orchctl and of the node it asks", Args: cobra.NoArgs,
+		Use: "version", Short: "The version of orchctl and of the node it asks", Args: cobra.NoArgs, Example: "  orchctl version",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := map[string]string{"orchctl": version}
+			v := map[string]string{"orchctl": release()}
 			if c, err := a.client(cmd.Context()); err == nil {
 				defer c.Close()
 				ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)

@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,7 +23,18 @@ import (
 )
 
 // version is set at build time (-ldflags -X).
-var version = "dev"
+var version string
+
+// release is this program's version: the build's own, else what Go noted of it.
+func release() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "dev"
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -78,6 +92,9 @@ func (a *app) client(ctx context.Context) (*api.Client, error) {
 		a.addr = os.Getenv("ORCH_ADDR")
 	}
 	if a.addr != "" {
+		if _, _, err := net.SplitHostPort(a.addr); err != nil && !strings.Contains(a.addr, "/") {
+			return nil, fmt.Errorf("address %q (--addr or $ORCH_ADDR): give HOST:PORT of a node's API, for example 127.0.0.1:7480, or the path of its socket with a / in it", a.addr)
+		}
 		return api.NewClient(a.addr, nil), nil
 	}
 	candidates := []string{defaultSocket}
