@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -166,6 +167,10 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	err := c.Scale(t.Context(), "none", 2)
 	if err == nil || strings.Count(err.Error(), "orchctl status") != 1 {
 		t.Errorf("%v", err)
+	}
+	w := httptest.NewRecorder()
+	if fail(w, fmt.Errorf("ask: %w", &Error{"stale", "stale; said by the leader"})); strings.Count(w.Body.String(), ";") != 1 {
+		t.Errorf("said again: %s", w.Body)
 	}
 	for _, err := range []error{fsm.ErrStale, fsm.ErrNoSuchRow, fsm.ErrNoSuchNode, fsm.ErrNodeInUse, fsm.ErrNodeDown, ErrUnknown, context.DeadlineExceeded, errors.New("x")} {
 		w := httptest.NewRecorder()
