@@ -107,14 +107,15 @@ func (n *Node) Join(ctx context.Context, addr string) (api.Admission, error) {
 	}
 }
 
-// startedAlone says whether this node's log is that of a cluster of its own: in
-// another cluster its entries would be taken for that one's.
+// startedAlone says whether this node's log is that of a cluster of its own, which
+// begins with a configuration of this node alone: in another cluster its entries would
+// be taken for that one's. A log that has come from a leader names that leader.
 func (n *Node) startedAlone() (bool, error) {
 	members, err := n.raft.Members()
 	if err != nil {
 		return false, err
 	}
-	return n.raft.HasState() && (len(members) == 0 || len(members) == 1 && members[0].ID == n.cfg.NodeID), nil
+	return n.raft.HasState() && len(members) == 1 && members[0].ID == n.cfg.NodeID, nil
 }
 
 // joinInterval is the time between two looks whether this node has a vote.
