@@ -1,6 +1,7 @@
 package acts
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -9,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// counter counts the requests of all containers of one machine: eight bytes of a file
-// in their shared folder, mapped into each and added to atomically. A request costs
+// fileCounter counts the requests of all containers of one machine: eight bytes of a
+// file in their shared folder, mapped into each and added to atomically. A request costs
 // no transaction, and the next one, wherever it goes, sees it.
-type counter struct {
+type fileCounter struct {
 	mapped []byte
 	value  *atomic.Uint64
 }
 
-func openCounter(path string) (*counter, error) {
+func openFileCounter(path string) (*fileCounter, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open counter: %w", err)
@@ -32,7 +33,10 @@ func openCounter(path string) (*counter, error) {
 		return nil, fmt.Errorf("map counter: %w", err)
 	}
 	// A mapping begins at a page, so the eight bytes are aligned.
-	return &counter{m, (*atomic.Uint64)(unsafe.Pointer(&m[0]))}, nil
+	return &fileCounter{m, (*atomic.Uint64)(unsafe.Pointer(&m[0]))}, nil
 }
 
-func (c *counter) Close() error { return unix.Munmap(c.mapped) }
+func (c *fileCounter) add()                                 { c.value.Add(1) }
+func (c *fileCounter) read(context.Context) (uint64, error) { return c.value.Load(), nil }
+func (c *fileCounter) reset(context.Context) error          { c.value.Store(0); return nil }
+func (c *fileCounter) Close() error                         { return unix.Munmap(c.mapped) }

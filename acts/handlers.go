@@ -2,9 +2,9 @@ package acts
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -17,11 +17,71 @@ func fail(w http.ResponseWriter, status int, format string, args ...any) {
 	answer(w, status, map[string]any{"error": map[string]any{"code": status, "message": fmt.Sprintf(format, args...)}})
 }
 
+// answer writes body as JSON.
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body) // the client is gone where this fails
+}
+
 func empty(w http.ResponseWriter, status int) { answer(w, status, struct{}{}) }
 
-func (s *Service) page(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	io.WriteString(w, indexPage)
+// refused answers a refusal, or an error that is not the client's.
+func (s *Service) refused(w http.ResponseWriter, r *http.Request, err error) {
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+	case errors.Is(err, errStorage):
+		s.log.Error("upload not stored", "reason", err)
+		no = &refusal{http.StatusServiceUnavailable, "the service has no room for uploads now; try again later"}
+	default:
+		s.broken(w, r, err)
+		return
+	}
+	switch no.status {
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge:
+		w.Header().Set("Connection", "close") // the rest of the body is not waited for
+	}
+	fail(w, no.status, "%s", no.message)
+}
+
+// broken answers an error that is not the client's.
+func (s *Service) broken(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() == nil {
+		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "reason", err)
+	}
+	fail(w, http.StatusInternalServerError, "the service could not use its database or its photos; try again")
+}
+
+// done answers the outcome of a change: ok, or 400 where the thing exists or is not
+// known, said of field.
+func (s *Service) done(w http.ResponseWriter, r *http.Request, status int, field, value string, err error) {
+	switch {
+	case err == nil:
+		empty(w, status)
+	case errors.Is(err, errExists):
+		fail(w, http.StatusBadRequest, "%s: %q exists already; choose another", field, value)
+	case errors.Is(err, errUnknown):
+		fail(w, http.StatusBadRequest, "%s: there is no %q", field, value)
+	case errors.Is(err, errTooLong):
+		fail(w, http.StatusBadRequest, "%s: %d bytes are too long for this service's database; choose a shorter one", field, len(value))
+	default:
+		s.refused(w, r, err)
+	}
+}
+
+// list answers what a list gave; an empty one is 204.
+func (s *Service) list(w http.ResponseWriter, r *http.Request, n int, all any, err error) {
+	switch {
+	case err != nil:
+		s.broken(w, r, err)
+	case n == 0:
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		answer(w, http.StatusOK, all)
+	}
 }
 
 func (s *Service) health(w http.ResponseWriter, r *http.Request) {
@@ -38,47 +98,30 @@ func (s *Service) crash(http.ResponseWriter, *http.Request) {
 	s.log.Warn("crashed on request: 500 from now on")
 }
 
-func (s *Service) requests(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, []uint64{s.counter.value.Load()})
-}
-
-func (s *Service) resetRequests(w http.ResponseWriter, _ *http.Request) {
-	s.counter.value.Store(0)
-	empty(w, http.StatusOK)
-}
-
-// done answers the outcome of a change: ok, or 400 where the thing exists or is not
-// known, said of field.
-func (s *Service) done(w http.ResponseWriter, r *http.Request, status int, field, value string, err error) {
-	switch {
-	case err == nil:
-		empty(w, status)
-	case errors.Is(err, errExists):
-		fail(w, http.StatusBadRequest, "%s: %q exists already; choose another", field, value)
-	case errors.Is(err, errUnknown):
-		fail(w, http.StatusBadRequest, "%s: there is no %q", field, value)
-	default:
+func (s *Service) requests(w http.ResponseWriter, r *http.Request) {
+	n, err := s.counter.read(r.Context())
+	if err != nil {
 		s.broken(w, r, err)
+		return
 	}
+	answer(w, http.StatusOK, []uint64{n})
+}
+
+func (s *Service) resetRequests(w http.ResponseWriter, r *http.Request) {
+	s.done(w, r, http.StatusOK, "", "", s.counter.reset(r.Context()))
 }
 
 func (s *Service) addUser(w http.ResponseWriter, r *http.Request) {
-	u, ok := readUser(w, r)
-	if ok {
-		s.done(w, r, http.StatusCreated, "username", u.Username, s.store.addUser(r.Context(), u.Username, u.Password))
+	u, err := s.readUser(w, r)
+	if err == nil {
+		err = s.store.addUser(r.Context(), u.Username, u.Password)
 	}
+	s.done(w, r, http.StatusCreated, "username", u.Username, err)
 }
 
 func (s *Service) listUsers(w http.ResponseWriter, r *http.Request) {
 	names, err := s.store.users(r.Context())
-	switch {
-	case err != nil:
-		s.broken(w, r, err)
-	case len(names) == 0:
-		w.WriteHeader(http.StatusNoContent)
-	default:
-		answer(w, http.StatusOK, names)
-	}
+	s.list(w, r, len(names), names, err)
 }
 
 func (s *Service) removeUser(w http.ResponseWriter, r *http.Request) {
@@ -88,73 +131,34 @@ func (s *Service) removeUser(w http.ResponseWriter, r *http.Request) {
 
 func (s *Service) listCategories(w http.ResponseWriter, r *http.Request) {
 	all, err := s.store.categories(r.Context())
-	switch {
-	case err != nil:
-		s.broken(w, r, err)
-	case len(all) == 0:
-		w.WriteHeader(http.StatusNoContent)
-	default:
-		answer(w, http.StatusOK, all)
-	}
+	s.list(w, r, len(all), all, err)
 }
 
 func (s *Service) addCategory(w http.ResponseWriter, r *http.Request) {
-	name, ok := readCategory(w, r)
-	if ok {
-		s.done(w, r, http.StatusCreated, "category", name, s.store.addCategory(r.Context(), name))
+	name, err := s.readCategory(w, r)
+	if err == nil {
+		err = s.store.addCategory(r.Context(), name)
 	}
+	s.done(w, r, http.StatusCreated, "category", name, err)
 }
 
 func (s *Service) removeCategory(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("category")
-	s.done(w, r, http.StatusOK, "category", name, s.store.removeCategory(r.Context(), name))
+	photos, err := s.store.removeCategory(r.Context(), name)
+	if err == nil {
+		s.photos.remove(r.Context(), s.log, photos...)
+	}
+	s.done(w, r, http.StatusOK, "category", name, err)
 }
 
 func (s *Service) categorySize(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("category")
-	n, err := s.store.size(r.Context(), name)
+	n, _, err := s.store.size(r.Context(), name)
 	if err != nil {
 		s.done(w, r, 0, "category", name, err)
 		return
 	}
 	answer(w, http.StatusOK, []int64{n})
-}
-
-func (s *Service) listActs(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("category")
-	n, err := s.store.size(r.Context(), name)
-	if err != nil {
-		s.done(w, r, 0, "category", name, err)
-		return
-	}
-	start, end, refused := span(r.URL.Query(), n)
-	switch {
-	case refused != "":
-		fail(w, http.StatusBadRequest, "%s", refused)
-		return
-	case end-start+1 > pageLimit:
-		fail(w, http.StatusRequestEntityTooLarge, "%d acts are asked for; at most %d are given at once: use ?start= and &end=", end-start+1, pageLimit)
-		return
-	case n == 0:
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	list, err := s.store.newest(r.Context(), name, start-1, end-start+1)
-	if err != nil {
-		s.broken(w, r, err)
-		return
-	}
-	answer(w, http.StatusOK, list)
-}
-
-func (s *Service) addAct(w http.ResponseWriter, r *http.Request) {
-	a, ok := readAct(w, r)
-	if !ok {
-		return
-	}
-	field, err := s.store.addAct(r.Context(), a)
-	value := map[string]string{"username": a.Username, "categoryName": a.Category, "actId": strconv.FormatInt(a.ID, 10)}[field]
-	s.done(w, r, http.StatusCreated, field, value, err)
 }
 
 func (s *Service) countActs(w http.ResponseWriter, r *http.Request) {
@@ -167,18 +171,21 @@ func (s *Service) countActs(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) removeAct(w http.ResponseWriter, r *http.Request) {
-	text := r.PathValue("actId")
-	id, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		fail(w, http.StatusBadRequest, "actId: %q is not a whole number", text)
+	id, ok := pathID(w, r)
+	if !ok {
 		return
 	}
-	s.done(w, r, http.StatusOK, "actId", text, s.store.removeAct(r.Context(), id))
+	key, err := s.store.removeAct(r.Context(), id)
+	if err == nil {
+		s.photos.remove(r.Context(), s.log, key)
+	}
+	s.done(w, r, http.StatusOK, "actId", strconv.FormatInt(id, 10), err)
 }
 
 func (s *Service) upvote(w http.ResponseWriter, r *http.Request) {
-	id, ok := readUpvote(w, r)
-	if ok {
-		s.done(w, r, http.StatusOK, "actId", strconv.FormatInt(id, 10), s.store.upvote(r.Context(), id))
+	id, err := s.readUpvote(w, r)
+	if err == nil {
+		err = s.store.upvote(r.Context(), id)
 	}
+	s.done(w, r, http.StatusOK, "actId", strconv.FormatInt(id, 10), err)
 }

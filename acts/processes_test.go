@@ -14,44 +14,94 @@ import (
 	"time"
 )
 
-// launch runs the real program over dir and returns its URL.
-func launch(t *testing.T, program, dir string) string {
+// program builds the real one.
+func program(t testing.TB) string {
 	t.Helper()
-	cmd := exec.Command(program, "--listen", "127.0.0.1:0", "--data", dir)
-	out, err := cmd.StderrPipe()
+	path := filepath.Join(t.TempDir(), "acts")
+	if out, err := exec.Command("go", "build", "-o", path, "../cmd/acts").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// process is the real program, running.
+type process struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	url   string
+	end   chan struct{} // closed when it has said its last
+	ended bool
+}
+
+// start runs the program on a port of its own; when the test ends it gets SIGINT and
+// must exit with 0.
+func start(t testing.TB, path string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(path, append([]string{"--listen", "127.0.0.1:0"}, args...)...), end: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("after a signal: %v", err)
+		if !p.ended {
+			p.cmd.Process.Signal(os.Interrupt)
+			p.wait()
 		}
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	var said struct{ Addr string }
-	if err != nil || json.Unmarshal([]byte(line), &said) != nil || said.Addr == "" {
-		t.Fatalf("it says %q, %v", line, err)
+	addr := make(chan string, 1)
+	go func() {
+		defer close(p.end)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var said struct{ Addr, Level, Msg, Reason string }
+			json.Unmarshal(lines.Bytes(), &said) // a panic is none, and its status is seen
+			if said.Addr != "" {
+				addr <- said.Addr
+			} else if said.Level != "INFO" {
+				t.Logf("%s", lines.Bytes())
+			}
+		}
+	}()
+	select {
+	case a := <-addr:
+		p.url = "http://" + a
+	case <-p.end:
+		t.Fatalf("%v ended: %v", p.cmd.Args, p.cmd.Wait())
 	}
-	return "http://" + said.Addr
+	return p
+}
+
+// wait for it to end with 0.
+func (p *process) wait() {
+	p.t.Helper()
+	<-p.end
+	p.ended = true
+	if err := p.cmd.Wait(); err != nil {
+		p.t.Errorf("after a signal: %v", err)
+	}
+}
+
+// kill ends it in the middle of whatever it does.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.end
+	p.ended = true
+	p.cmd.Wait()
 }
 
 // TestEightProcessesWriteAtOnce over one folder, started at once: nothing is lost,
 // nothing is locked, and the count is that of all of them.
 func TestEightProcessesWriteAtOnce(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "acts")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/acts").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	path := program(t)
 	const processes, each = 8, 25
 	dir := t.TempDir()
 	urls := make([]string, processes)
 	var wg sync.WaitGroup
 	for i := range processes {
-		wg.Go(func() { urls[i] = launch(t, program, dir) })
+		wg.Go(func() { urls[i] = start(t, path, nil, "--data", dir).url })
 	}
 	wg.Wait()
 	client := &http.Client{Timeout: 30 * time.Second}

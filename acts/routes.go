@@ -1,11 +1,10 @@
 package acts
 
 import (
-	"encoding/json"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // mux finds a handler by path first and method second: a known path with another
@@ -14,6 +13,7 @@ import (
 type mux struct{ routes []route }
 
 type route struct {
+	name     string   // as it was registered; empty for a path that is not known
 	segments []string // "{x}" stands for one
 	methods  map[string]http.HandlerFunc
 }
@@ -23,7 +23,7 @@ func (m *mux) handle(method, path string, h http.HandlerFunc) {
 	i := slices.IndexFunc(m.routes, func(r route) bool { return slices.Equal(r.segments, segments) })
 	if i < 0 {
 		i = len(m.routes)
-		m.routes = append(m.routes, route{segments, map[string]http.HandlerFunc{}})
+		m.routes = append(m.routes, route{path, segments, map[string]http.HandlerFunc{}})
 	}
 	m.routes[i].methods[method] = h
 }
@@ -67,16 +67,23 @@ func (m *mux) match(r *http.Request) (route, bool) {
 	return *best, true
 }
 
-func (s *Service) routes() *mux {
+// routes of what a process serves; docs/openapi.yaml describes them all.
+func (s *Service) routes(what string) *mux {
 	m := &mux{}
-	m.handle("GET", "/", s.page)
 	m.handle("GET", "/api/v1/_health", s.health)
 	m.handle("POST", "/api/v1/_crash", s.crash)
 	m.handle("GET", "/api/v1/_count", s.requests)
 	m.handle("DELETE", "/api/v1/_count", s.resetRequests)
-	m.handle("POST", "/api/v1/users", s.addUser)
-	m.handle("GET", "/api/v1/users", s.listUsers)
-	m.handle("DELETE", "/api/v1/users/{username}", s.removeUser)
+	if what != ServeActs {
+		m.handle("POST", "/api/v1/users", s.addUser)
+		m.handle("GET", "/api/v1/users", s.listUsers)
+		m.handle("DELETE", "/api/v1/users/{username}", s.removeUser)
+	}
+	if what == ServeUsers {
+		return m
+	}
+	s.pageRoutes(m)
+	m.handle("GET", "/api/openapi.yaml", s.openAPI)
 	m.handle("GET", "/api/v1/categories", s.listCategories)
 	m.handle("POST", "/api/v1/categories", s.addCategory)
 	m.handle("DELETE", "/api/v1/categories/{category}", s.removeCategory)
@@ -86,23 +93,44 @@ func (s *Service) routes() *mux {
 	m.handle("POST", "/api/v1/acts/upvote", s.upvote)
 	m.handle("GET", "/api/v1/acts/count", s.countActs)
 	m.handle("DELETE", "/api/v1/acts/{actId}", s.removeAct)
+	m.handle("GET", "/api/v1/acts/{actId}/image", s.image)
 	return m
+}
+
+// policy is what a browser may do with an answer: nothing but what comes from here.
+const policy = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+func headers(h http.Header) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(self), geolocation=(), microphone=()")
 }
 
 // ServeHTTP answers one request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.unasked(w, r)
 	if s.crashed.Load() {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(slowReader))
 		http.Error(w, "crashed", http.StatusInternalServerError)
 		return
 	}
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("X-Content-Type-Options", "nosniff")
-	if strings.HasPrefix(r.URL.Path, "/api/") && !strings.HasPrefix(r.URL.Path, "/api/v1/_") {
-		s.counter.value.Add(1)
-	}
 	x, ok := s.mux.match(r)
-	if !ok {
+	s.metrics.around(x.name, w, r, func(w http.ResponseWriter) { s.serve(w, r, x, ok) })
+}
+
+func (s *Service) serve(w http.ResponseWriter, r *http.Request, x route, known bool) {
+	h := w.Header()
+	headers(h)
+	if strings.HasPrefix(r.URL.Path, "/api/") {
+		h.Set("Access-Control-Allow-Origin", "*")
+		if !strings.HasPrefix(r.URL.Path, "/api/v1/_") {
+			s.counter.add()
+		}
+	}
+	if !known {
 		fail(w, http.StatusNotFound, "no such path: %s", r.URL.Path)
 		return
 	}
@@ -110,43 +138,23 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
+	f, ok := x.methods[method]
+	if ok {
+		f(w, r)
+		return
+	}
 	allowed := make([]string, 0, len(x.methods)+1)
 	for m := range x.methods {
 		allowed = append(allowed, m)
 	}
 	slices.Sort(allowed)
+	list := strings.Join(allowed, ", ")
 	if r.Method == http.MethodOptions {
-		h.Set("Access-Control-Allow-Methods", strings.Join(allowed, ", "))
+		h.Set("Access-Control-Allow-Methods", list)
 		h.Set("Access-Control-Allow-Headers", "Content-Type")
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	f, ok := x.methods[method]
-	if !ok {
-		h.Set("Allow", strings.Join(allowed, ", "))
-		fail(w, http.StatusMethodNotAllowed, "%s is not a method of %s; allowed: %s", r.Method, r.URL.Path, strings.Join(allowed, ", "))
-		return
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	f(w, r)
-}
-
-// answer writes body as JSON.
-func answer(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(body) // the client is gone where this fails
-}
-
-// broken answers an error that is not the client's.
-func (s *Service) broken(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() == nil {
-		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "reason", err)
-	}
-	fail(w, http.StatusInternalServerError, "the service could not use its database; try again")
-}
-
-func tooLarge(err error) bool {
-	var t *http.MaxBytesError
-	return errors.As(err, &t)
+	h.Set("Allow", list)
+	fail(w, http.StatusMethodNotAllowed, "%s is not a method of %s; allowed: %s", r.Method, r.URL.Path, list)
 }

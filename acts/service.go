@@ -1,39 +1,75 @@
 // Package acts is SelfieLessActs: people share photos of good deeds they see.
 //
-// It owns the HTTP API of users, categories and acts, and the store behind it. It
-// promises read-your-writes across all processes that share a folder, and that a
-// crashed process answers 500 to everything. It imports nothing of ours and knows
-// nothing of who runs it.
+// It owns the HTTP API of users, categories and acts, its page, and the database and
+// the photos behind them. It promises read-your-writes across all processes that share
+// a database, memory that does not grow with what is sent or listed, and that a crashed
+// process answers 500 to everything. It imports nothing of ours and knows nothing of
+// who runs it.
 package acts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
-// Config of the service.
+// What a process serves.
+const (
+	ServeAll   = "all"
+	ServeUsers = "users" // the users API alone
+	ServeActs  = "acts"  // everything else; the users are asked for elsewhere
+)
+
+// Config of the service. Fields bear the names of the flags.
 type Config struct {
-	Listen string // host:port
-	Data   string // folder shared by the processes of one machine
-	Logger *slog.Logger
+	Listen   string // host:port
+	Metrics  string // host:port of Prometheus metrics; empty for none
+	Data     string // folder: the SQLite database, photos, bodies on their way
+	Database string // DSN of PostgreSQL; empty for SQLite in Data. It is a secret
+	Photos   string // file:///FOLDER or s3://BUCKET; empty for a folder in Data
+	Serve    string // all (also when it is empty), users or acts
+	UsersURL string // base URL of the users service, for acts
+	Origin   string // this service's public address, told to the users service
+	Strict   bool   // refuse photos that are no image
+	Logger   *slog.Logger
 }
 
 // Validate names each flag that is wrong.
 func (c Config) Validate() error {
 	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		errs = append(errs, fmt.Errorf("--listen %q: write it as HOST:PORT or :PORT", c.Listen))
+		bad("--listen %q: write it as HOST:PORT or :PORT", c.Listen)
+	}
+	if _, _, err := net.SplitHostPort(c.Metrics); c.Metrics != "" && err != nil {
+		bad("--metrics %q: write it as HOST:PORT or :PORT", c.Metrics)
 	}
 	if info, err := os.Stat(c.Data); err != nil || !info.IsDir() {
-		errs = append(errs, fmt.Errorf("--data %q: name a folder that exists and can be written to", c.Data))
+		bad("--data %q: name a folder that exists and can be written to", c.Data)
+	}
+	switch c.Serve {
+	case ServeAll, ServeUsers:
+		if c.UsersURL != "" {
+			bad("--users-url %q: the users are served here; leave it out, or give --serve acts", c.UsersURL)
+		}
+	case ServeActs:
+		if u, err := url.Parse(c.UsersURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			bad("--users-url %q: --serve acts needs the users service: give http://HOST[:PORT]", c.UsersURL)
+		}
+	default:
+		bad("--serve %q: choose all, users or acts", c.Serve)
 	}
 	return errors.Join(errs...)
 }
@@ -50,39 +86,132 @@ const (
 
 // Service answers the API.
 type Service struct {
-	store   *store
-	counter *counter
+	store   store
+	counter counter
+	photos  *photos
+	people  people
+	strict  bool
+	spool   string // folder of bodies on their way
+
+	idleBody time.Duration
+
+	decoding  *semaphore.Weighted // bytes of large bodies being decoded and stored
+	shrinking chan struct{}       // thumbnails being made
+
+	assets  map[string]asset // the page
 	crashed atomic.Bool
 	log     *slog.Logger
 	mux     *mux
+	metrics *metrics
+}
+
+// open opens what a process works on.
+func open(ctx context.Context, c Config) (_ *Service, err error) {
+	s := &Service{log: c.Logger, strict: c.Strict, people: here{}, idleBody: idleBody, decoding: semaphore.NewWeighted(maxDecoding), shrinking: make(chan struct{}, 1), metrics: newMetrics()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	s.spool = filepath.Join(c.Data, "uploads")
+	if err := os.MkdirAll(s.spool, 0o700); err != nil {
+		return nil, fmt.Errorf("--data %q: %w", c.Data, err)
+	}
+	if c.Database != "" {
+		db, err := openPostgres(ctx, c.Database)
+		if err != nil {
+			return nil, err
+		}
+		s.store, s.counter = db, openPostgresCounter(db)
+	} else {
+		db, err := openSQLite(ctx, c.Data)
+		if err != nil {
+			return nil, err
+		}
+		s.store = db
+		if s.counter, err = openFileCounter(filepath.Join(c.Data, "count")); err != nil {
+			return nil, err
+		}
+	}
+	at := c.Photos
+	if at == "" {
+		abs, err := filepath.Abs(filepath.Join(c.Data, "photos"))
+		if err != nil {
+			return nil, err
+		}
+		at = "file://" + abs
+	}
+	if s.photos, err = openPhotos(ctx, at); err != nil {
+		return nil, err
+	}
+	if c.UsersURL != "" {
+		s.people = newRemote(c.UsersURL, c.Origin)
+	}
+	s.mux = s.routes(c.Serve)
+	return s, nil
+}
+
+// Close lets go of everything; what was never opened is skipped.
+func (s *Service) Close() error {
+	var errs []error
+	if r, ok := s.people.(*remote); ok {
+		r.http.CloseIdleConnections()
+	}
+	if s.counter != nil { // before the store, into which it may write
+		errs = append(errs, s.counter.Close())
+	}
+	if s.photos != nil {
+		errs = append(errs, s.photos.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Run serves until ctx ends, then lets requests in flight finish.
 func Run(ctx context.Context, c Config) (err error) {
+	c.Serve = cmp.Or(c.Serve, ServeAll)
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	s := &Service{log: c.Logger}
-	if s.store, err = openStore(ctx, c.Data); err != nil {
+	s, err := open(ctx, c)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.store.Close()) }()
-	if s.counter, err = openCounter(filepath.Join(c.Data, "count")); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.counter.Close()) }()
-	s.mux = s.routes()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	server := &http.Server{
-		Handler: s, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+	var watched net.Listener
+	if c.Metrics != "" {
+		if watched, err = net.Listen("tcp", c.Metrics); err != nil {
+			return errors.Join(fmt.Errorf("--metrics: %w", err), l.Close())
+		}
 	}
+	c.Logger.Info("acts serves", "addr", l.Addr().String(), "data", c.Data, "what", c.Serve)
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.sweeps(ctx) })
+	if watched != nil {
+		g.Go(func() error { return s.metrics.serve(background, watched) })
+	}
+	g.Go(func() error {
+		defer stop()
+		return serve(ctx, &http.Server{
+			Handler: s, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 0, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+			ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+		}, l)
+	})
+	return g.Wait()
+}
+
+// serve ends with ctx, after the requests in flight.
+func serve(ctx context.Context, server *http.Server, l net.Listener) error {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
-	c.Logger.Info("acts serves", "addr", l.Addr().String(), "data", c.Data)
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve: %w", err)
@@ -90,7 +219,10 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	err = server.Shutdown(end)
+	err := server.Shutdown(end)
+	if err != nil {
+		server.Close()
+	}
 	<-ended
 	return err
 }

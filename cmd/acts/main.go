@@ -3,13 +3,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"orch/acts"
@@ -35,15 +38,58 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 		return value
 	}
 	cfg := acts.Config{Logger: slog.New(slog.NewJSONHandler(stderr, nil))}
+	var databaseFile string
 	root := &cobra.Command{
 		Use: "acts", Short: "SelfieLessActs: people share photos of good deeds they see", Version: version,
+		Long: `SelfieLessActs: people share photos of good deeds they see.
+
+Secrets are no arguments: the DSN of PostgreSQL comes from $ACTS_DATABASE or the file of
+--database-file, the keys of S3 from the AWS variables, files or the machine's role.`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error { return acts.Run(cmd.Context(), cfg) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := memlimit.Set(memlimit.WithRatio(memoryShare), memlimit.WithProvider(memlimit.FromCgroup)); err != nil {
+				cfg.Logger.Info("no limit of memory is known", "reason", err)
+			}
+			if err := secret(&cfg.Database, env("ACTS_DATABASE"), databaseFile); err != nil {
+				return err
+			}
+			return acts.Run(cmd.Context(), cfg)
+		},
 	}
-	root.Flags().StringVar(&cfg.Listen, "listen", or("ACTS_LISTEN", ":8000"), "address to listen on ($ACTS_LISTEN)")
-	root.Flags().StringVar(&cfg.Data, "data", or("ACTS_DATA", "/data"), "folder shared by the processes of one machine ($ACTS_DATA)")
+	f := root.Flags()
+	f.StringVar(&cfg.Listen, "listen", or("ACTS_LISTEN", ":8000"), "address to listen on ($ACTS_LISTEN)")
+	f.StringVar(&cfg.Metrics, "metrics", or("ACTS_METRICS", ""), "address of Prometheus metrics, none by default ($ACTS_METRICS)")
+	f.StringVar(&cfg.Data, "data", or("ACTS_DATA", "/data"), "folder shared by the processes of one machine ($ACTS_DATA)")
+	f.StringVar(&databaseFile, "database-file", or("ACTS_DATABASE_FILE", ""), "file with the DSN of PostgreSQL; without it SQLite in the data folder ($ACTS_DATABASE_FILE)")
+	f.StringVar(&cfg.Photos, "photos", or("ACTS_PHOTOS", ""), "file:///FOLDER or s3://BUCKET?region=REGION; by default a folder in the data folder ($ACTS_PHOTOS)")
+	f.StringVar(&cfg.Serve, "serve", or("ACTS_SERVE", acts.ServeAll), "what to serve: all, users, or acts ($ACTS_SERVE)")
+	f.StringVar(&cfg.UsersURL, "users-url", or("ACTS_USERS_URL", ""), "base URL of the users service, for --serve acts ($ACTS_USERS_URL)")
+	f.StringVar(&cfg.Origin, "origin", or("ACTS_ORIGIN", ""), "public address of this service, told to the users service ($ACTS_ORIGIN)")
+	f.BoolVar(&cfg.Strict, "strict-images", env("ACTS_STRICT_IMAGES") == "true", "refuse photos that are no JPEG, PNG, GIF or WebP ($ACTS_STRICT_IMAGES=true)")
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	return root.ExecuteContext(ctx)
+}
+
+// memoryShare of the container's limit is the heap's; the rest is for the database,
+// buffers and mapped bodies.
+const memoryShare = 0.6
+
+// secret takes a value from the environment or from a file, never from an argument.
+func secret(into *string, value, file string) error {
+	switch {
+	case value != "" && file != "":
+		return errors.New("--database-file: $ACTS_DATABASE is set too; give one of them")
+	case file != "":
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("--database-file: %w", err)
+		}
+		if value = strings.TrimSpace(string(b)); value == "" {
+			return fmt.Errorf("--database-file %q: it is empty; write the DSN into it", file)
+		}
+	}
+	*into = value
+	return nil
 }

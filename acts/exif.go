@@ -1,0 +1,142 @@
+package acts
+
+import (
+	"bytes"
+	"encoding/binary"
+	"image"
+	"image/color"
+)
+
+// pixelCost is how many bytes the decoder of a format takes for each pixel, at most.
+func pixelCost(format string, m color.Model, whole []byte) int {
+	switch format {
+	case "jpeg":
+		samples := 3
+		switch m {
+		case color.GrayModel:
+			samples = 1
+		case color.CMYKModel:
+			samples = 4
+		}
+		if progressive(whole) {
+			return samples * 5 // each coefficient waits in four bytes for the scans to come
+		}
+		return samples
+	case "gif":
+		return 2 // an index, and the canvas that it is put on
+	case "webp":
+		return 8 // of the lossless kind, with its transforms
+	}
+	switch m {
+	case color.RGBA64Model, color.NRGBA64Model:
+		return 16 // an interlaced PNG is put together from passes
+	case color.GrayModel:
+		return 2
+	case color.Gray16Model:
+		return 4
+	case color.RGBAModel, color.NRGBAModel:
+		return 5 // rows, and interlaced the passes beside them
+	}
+	return 2 // a palette
+}
+
+// segments visits the headers of a JPEG before its first scan.
+func segments(whole []byte, visit func(marker byte, body []byte)) {
+	if !bytes.HasPrefix(whole, []byte{0xff, 0xd8}) {
+		return
+	}
+	for b := whole[2:]; len(b) >= 4 && b[0] == 0xff; {
+		marker := b[1]
+		if marker == 0xff { // padding
+			b = b[1:]
+			continue
+		}
+		n := int(binary.BigEndian.Uint16(b[2:]))
+		if marker == 0xda || n < 2 || 2+n > len(b) {
+			return
+		}
+		visit(marker, b[4:2+n])
+		b = b[2+n:]
+	}
+}
+
+func progressive(whole []byte) (yes bool) {
+	segments(whole, func(marker byte, _ []byte) { yes = yes || marker == 0xc2 })
+	return yes
+}
+
+// orientation is how a camera was held, 1 to 8 (EXIF 2.3, tag 0x0112); 1 is upright,
+// and what is said of a photo that says nothing.
+func orientation(whole []byte) (o int) {
+	o = 1
+	segments(whole, func(marker byte, body []byte) {
+		tiff, ok := bytes.CutPrefix(body, []byte("Exif\x00\x00"))
+		if marker != 0xe1 || !ok || len(tiff) < 8 {
+			return
+		}
+		var order binary.ByteOrder = binary.BigEndian
+		if tiff[0] == 'I' {
+			order = binary.LittleEndian
+		}
+		at := uint64(order.Uint32(tiff[4:]))
+		if at+2 > uint64(len(tiff)) {
+			return
+		}
+		const entry = 12
+		entries := tiff[at+2:]
+		for range order.Uint16(tiff[at:]) {
+			if len(entries) < entry {
+				return
+			}
+			if v := int(order.Uint16(entries[8:])); order.Uint16(entries) == 0x0112 && v >= 1 && v <= 8 {
+				o = v
+			}
+			entries = entries[entry:]
+		}
+	})
+	return o
+}
+
+// upright turns a picture as its camera was held. It reads through to the one below:
+// no second copy of a large one.
+func upright(m image.Image, o int) image.Image {
+	if o < 2 || o > 8 {
+		return m
+	}
+	return turned{m, o}
+}
+
+type turned struct {
+	image.Image
+	o int
+}
+
+func (t turned) Bounds() image.Rectangle {
+	b := t.Image.Bounds()
+	if t.o >= 5 { // on its side
+		return image.Rect(0, 0, b.Dy(), b.Dx())
+	}
+	return image.Rect(0, 0, b.Dx(), b.Dy())
+}
+
+func (t turned) At(x, y int) color.Color {
+	b := t.Image.Bounds()
+	w, h := b.Dx()-1, b.Dy()-1
+	switch t.o {
+	case 2:
+		x = w - x
+	case 3:
+		x, y = w-x, h-y
+	case 4:
+		y = h - y
+	case 5:
+		x, y = y, x
+	case 6:
+		x, y = y, h-x
+	case 7:
+		x, y = w-y, h-x
+	case 8:
+		x, y = w-y, x
+	}
+	return t.Image.At(b.Min.X+x, b.Min.Y+y)
+}

@@ -1,0 +1,161 @@
+package acts
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// listedAct is an act as it is listed; its photo follows in a field of its own.
+type listedAct struct {
+	ID        int64  `json:"actId"`
+	Username  string `json:"username"`
+	Timestamp string `json:"timestamp"`
+	Caption   string `json:"caption"`
+	Category  string `json:"categoryName"`
+	Upvotes   int64  `json:"upvotes"`
+}
+
+// feedBuffer is what is written to the connection at once, in bytes.
+const feedBuffer = 32 << 10
+
+func (s *Service) listActs(w http.ResponseWriter, r *http.Request) {
+	name, q := r.PathValue("category"), r.URL.Query()
+	n, version, err := s.store.size(r.Context(), name)
+	if err != nil {
+		s.done(w, r, 0, "category", name, err)
+		return
+	}
+	start, end, err := span(q, n)
+	switch {
+	case err != nil:
+		s.refused(w, r, err)
+		return
+	case end-start+1 > pageLimit:
+		fail(w, http.StatusRequestEntityTooLarge, "%d acts are asked for; at most %d are given at once: use ?start= and &end=", end-start+1, pageLimit)
+		return
+	case n == 0:
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	images := q.Get("images") != "0"
+	key := fmt.Sprintf("page/%d/%d/%d/%t", version, start, end, images)
+	if body, ok := s.photos.cache.get(key); ok {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(body) // the client is gone where this fails
+		return
+	}
+	list, err := s.store.newest(r.Context(), name, start-1, end-start+1) // as new as version, or newer
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if !small(list, images) {
+		s.feed(w, r, list, images)
+		return
+	}
+	var body bytes.Buffer
+	s.feed(&body, r, list, images)
+	s.photos.cache.put(key, bytes.Clone(body.Bytes())) // no more than its length
+	w.Write(body.Bytes())
+}
+
+// cachedPage is the largest page that is kept, in bytes.
+const cachedPage = 256 << 10
+
+// small says whether a page is made in memory, to be kept until its category changes.
+func small(list []act, images bool) bool {
+	const fields = 256 // names and numbers
+	n := 0
+	for _, a := range list {
+		n += fields + len(a.Caption) + len(a.Username) + len(a.Category)
+		if images {
+			n += base64.StdEncoding.EncodedLen(int(a.Photo.Size))
+		}
+	}
+	return n <= cachedPage
+}
+
+// feed writes a list act by act: however large its photos are, it holds a buffer of
+// each at a time. An act that was removed meanwhile is left out.
+func (s *Service) feed(into io.Writer, r *http.Request, list []act, images bool) {
+	out := bufio.NewWriterSize(into, feedBuffer)
+	out.WriteByte('[')
+	first := true
+	for _, a := range list {
+		wrote, err := s.feedOne(r.Context(), out, a, images, first)
+		if err != nil { // the head is out: the client sees an answer that is cut off
+			if r.Context().Err() == nil {
+				s.log.Error("list cut off", "act", a.ID, "reason", err)
+			}
+			panic(http.ErrAbortHandler)
+		}
+		first = first && !wrote
+	}
+	out.WriteString("]\n")
+	if out.Flush() != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, images, first bool) (wrote bool, err error) {
+	var whole []byte
+	var reader io.ReadSeekCloser
+	if images {
+		whole, reader, err = s.photos.get(ctx, a.Photo)
+		if errors.Is(err, errUnknown) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if reader != nil {
+			defer reader.Close()
+		}
+	}
+	head, err := json.Marshal(listedAct{ID: a.ID, Username: a.Username, Timestamp: a.Timestamp, Caption: a.Caption, Category: a.Category, Upvotes: a.Upvotes})
+	if err != nil {
+		return false, err
+	}
+	if !first {
+		out.WriteByte(',')
+	}
+	if !images {
+		_, err := out.Write(head)
+		return true, err
+	}
+	out.Write(head[:len(head)-1])
+	out.WriteString(`,"imgB64":"`)
+	if reader == nil {
+		writeBase64(out, whole)
+	} else {
+		e := base64.NewEncoder(base64.StdEncoding, out)
+		if _, err := io.Copy(e, reader); err != nil {
+			return true, err
+		}
+		e.Close()
+	}
+	_, err = out.WriteString(`"}`)
+	return true, err
+}
+
+// writeBase64 encodes straight into the buffer of out, a piece at a time.
+func writeBase64(out *bufio.Writer, b []byte) {
+	const piece = feedBuffer / 8 * 3 // a multiple of 3: half a buffer when it is encoded
+	for len(b) > 0 {
+		n := min(len(b), piece)
+		if out.Available() < base64.StdEncoding.EncodedLen(n) {
+			out.Flush() // an error of it stays in out
+		}
+		text := base64.StdEncoding.AppendEncode(out.AvailableBuffer(), b[:n])
+		out.Write(text)
+		b = b[n:]
+	}
+}

@@ -1,0 +1,118 @@
+package acts
+
+import (
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// healthOf asks once.
+func healthOf(t testing.TB, url string) (int, time.Duration) {
+	t.Helper()
+	begin := time.Now()
+	status, _, _ := ask(t, url, "GET", "/api/v1/_health", "")
+	return status, time.Since(begin)
+}
+
+// TestFullDisk: a volume that is full is told within a second, an upload is refused, and
+// all is well when there is room again.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
+		if os.Getenv("CI") == "true" && os.Getuid() == 0 {
+			t.Fatal(err)
+		}
+		t.Skipf("a volume of its own needs root: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	url := service(t, dir).URL
+	settled(t, url)
+	if status, _ := healthOf(t, url); status != 200 {
+		t.Fatalf("with room: %d", status)
+	}
+	before := blobs(t, dir)
+	filler := filepath.Join(dir, "filler")
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for piece := make([]byte, 64<<10); err == nil; {
+		_, err = f.Write(piece)
+	}
+	f.Close()
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if status, took := healthOf(t, url); status != 500 || took > time.Second {
+		t.Errorf("full: %d after %s", status, took)
+	}
+	for _, size := range []int{10 << 10, 1 << 20} {
+		if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", noisyAct(size, size)); status != 503 && status != 500 {
+			t.Errorf("an upload of %d bytes on a full volume: %d %s", size, status, answer)
+		}
+	}
+	// The database can write again, but a photo of 10 MiB would not go in.
+	if info, err := os.Stat(filler); err != nil || os.Truncate(filler, info.Size()-8<<20) != nil {
+		t.Fatal(err)
+	}
+	if status, took := healthOf(t, url); status != 500 || took > time.Second {
+		t.Errorf("room for the database alone: %d after %s", status, took)
+	}
+	if status, _, _ := ask(t, url, "GET", "/api/v1/categories", ""); status != 200 {
+		t.Errorf("reading on a full volume: %d", status)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if left := blobs(t, dir); len(left) > len(before) {
+		t.Errorf("refused uploads left %v", left)
+	}
+	if status, took := healthOf(t, url); status != 200 || took > time.Second {
+		t.Errorf("room again: %d after %s", status, took)
+	}
+	if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", noisyAct(1, 1<<20)); status != 201 {
+		t.Errorf("room again: %d %s", status, answer)
+	}
+}
+
+// TestBusyIsNotStuck: while another writes for three seconds the service is well, and
+// each answer comes at once; a lock that lasts longer than stuckAfter is a fault.
+func TestBusyIsNotStuck(t *testing.T) {
+	dir := t.TempDir()
+	s := opened(t, Config{Data: dir})
+	url := serving(t, s).URL
+	other, err := sql.Open("sqlite", sqliteDSN(dir, 1000, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	tx, err := other.BeginTx(t.Context(), nil) // takes the write lock
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	for begin := time.Now(); time.Since(begin) < 3*time.Second; {
+		if status, took := healthOf(t, url); status != 200 || took > time.Second {
+			t.Fatalf("busy for %s: %d after %s", time.Since(begin), status, took)
+		}
+	}
+	db := s.store.(*sqliteStore)
+	db.mu.Lock()
+	db.busy = db.busy.Add(-stuckAfter) // as if it had begun so long ago
+	db.mu.Unlock()
+	if status, took := healthOf(t, url); status != 500 || took > time.Second {
+		t.Errorf("stuck: %d after %s", status, took)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := healthOf(t, url); status != 200 {
+		t.Errorf("free again: %d", status)
+	}
+}

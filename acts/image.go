@@ -1,0 +1,168 @@
+package acts
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	_ "image/gif" // decoders of what is taken for an image
+	"image/jpeg"
+	"image/png"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"golang.org/x/image/draw"
+	_ "golang.org/x/image/webp"
+)
+
+const (
+	// maxDecoded is what decoding a photo for a thumbnail may cost, in bytes: 21 million
+	// pixels of most JPEGs, 12 of most PNGs. One is made at a time, beside the rest of a
+	// process in a container of 256 MiB.
+	maxDecoded = 64 << 20
+	minWidth   = 16
+	maxWidth   = 2048
+	jpegGrade  = 80
+)
+
+// errTooManyPixels refuses what is small as a file and huge when it is decoded.
+var errTooManyPixels = errors.New("has more pixels than thumbnails are made of")
+
+// imageType is the type of a photo by its content, empty for what is no image that
+// browsers show. SVG is text that can hold scripts, and is none.
+func imageType(b []byte) string {
+	switch t := http.DetectContentType(b); t {
+	case "image/jpeg", "image/png", "image/gif", "image/webp":
+		return t
+	}
+	return ""
+}
+
+// image answers with the photo of an act as it came or, with ?w=, as a smaller one.
+func (s *Service) image(w http.ResponseWriter, r *http.Request) {
+	id, ok := pathID(w, r)
+	if !ok {
+		return
+	}
+	width := 0
+	if text := r.URL.Query().Get("w"); text != "" {
+		var err error
+		if width, err = strconv.Atoi(text); err != nil || width < minWidth || width > maxWidth {
+			fail(w, http.StatusBadRequest, "w: %q is not a width from %d to %d", text, minWidth, maxWidth)
+			return
+		}
+	}
+	p, err := s.store.photo(r.Context(), id)
+	if errors.Is(err, errUnknown) {
+		fail(w, http.StatusNotFound, "actId: there is no %d", id)
+		return
+	}
+	if err == nil && width > 0 && p.Type != "" {
+		err = s.thumbnail(w, r, p, width)
+	} else if err == nil {
+		err = s.original(w, r, p)
+	}
+	switch {
+	case errors.Is(err, errUnknown):
+		fail(w, http.StatusNotFound, "actId: there is no %d", id)
+	case errors.Is(err, errTooManyPixels), errors.Is(err, errNoImage):
+		fail(w, http.StatusUnprocessableEntity, "w: the photo of %d %v; ask for it without w", id, err)
+	case err != nil:
+		s.broken(w, r, err)
+	}
+}
+
+var errNoImage = errors.New("can not be decoded")
+
+// imageHeaders say what it is and that it is nothing else. It is asked for again when
+// it has been shown a minute ago: the same number may have another photo then.
+func imageHeaders(h http.Header, contentType, tag string) {
+	if contentType == "" { // neither shown nor run
+		contentType = "application/octet-stream"
+		h.Set("Content-Disposition", "attachment")
+	}
+	h.Set("Content-Type", contentType)
+	h.Set("ETag", `"`+tag+`"`)
+	h.Set("Cache-Control", "public, max-age=60")
+}
+
+func (s *Service) original(w http.ResponseWriter, r *http.Request, p photo) error {
+	whole, reader, err := s.photos.get(r.Context(), p)
+	if err != nil {
+		return err
+	}
+	var content io.ReadSeeker = bytes.NewReader(whole)
+	if reader != nil {
+		defer reader.Close()
+		content = reader
+	}
+	imageHeaders(w.Header(), p.Type, p.Key[3:])
+	http.ServeContent(w, r, "", time.Time{}, content)
+	return nil
+}
+
+func (s *Service) thumbnail(w http.ResponseWriter, r *http.Request, p photo, width int) error {
+	key := fmt.Sprintf("%s?w=%d", p.Key, width)
+	body, ok := s.photos.cache.get(key)
+	if !ok {
+		var err error
+		if body, err = s.shrink(r.Context(), p, width); err != nil {
+			return err
+		}
+		s.photos.cache.put(key, body)
+	}
+	imageHeaders(w.Header(), http.DetectContentType(body), p.Key[3:]+"-"+strconv.Itoa(width))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	return nil
+}
+
+// shrink makes a photo smaller; one that is narrow enough stays as it is.
+func (s *Service) shrink(ctx context.Context, p photo, width int) ([]byte, error) {
+	select {
+	case s.shrinking <- struct{}{}:
+		defer func() { <-s.shrinking }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	whole, reader, err := s.photos.get(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if reader != nil {
+		defer reader.Close()
+		if whole, err = io.ReadAll(io.LimitReader(reader, maxPhoto)); err != nil {
+			return nil, err
+		}
+	}
+	return shrink(whole, width)
+}
+
+func shrink(whole []byte, width int) ([]byte, error) {
+	c, format, err := image.DecodeConfig(bytes.NewReader(whole))
+	switch {
+	case err != nil || c.Width < 1 || c.Height < 1:
+		return nil, errNoImage
+	case c.Width <= width:
+		return whole, nil
+	case c.Width > maxDecoded/c.Height/pixelCost(format, c.ColorModel, whole):
+		return nil, errTooManyPixels
+	}
+	from, _, err := image.Decode(bytes.NewReader(whole))
+	if err != nil {
+		return nil, errNoImage
+	}
+	from = upright(from, orientation(whole))
+	b := from.Bounds()
+	to := image.NewRGBA(image.Rect(0, 0, width, max(1, b.Dy()*width/b.Dx())))
+	draw.ApproxBiLinear.Scale(to, to.Bounds(), from, b, draw.Src, nil)
+	var out bytes.Buffer
+	if to.Opaque() {
+		err = jpeg.Encode(&out, to, &jpeg.Options{Quality: jpegGrade})
+	} else {
+		err = png.Encode(&out, to)
+	}
+	return out.Bytes(), err
+}

@@ -1,0 +1,191 @@
+package acts
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+const (
+	// poolSize of one process: ten containers stay below a default server's 100.
+	poolSize = 8
+	// migrationLock is the advisory lock that processes queue for while they start.
+	migrationLock = 0x61637473 // "acts"
+	// flushInterval is how long a request may be counted here only.
+	flushInterval = 50 * time.Millisecond
+)
+
+type postgresStore struct {
+	sqlStore
+	pool *pgxpool.Pool
+}
+
+// openPostgres never puts the DSN into an error: a password is in it.
+func openPostgres(ctx context.Context, dsn string) (*postgresStore, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, errors.New("the database's DSN is not one: write it as postgres://USER:PASSWORD@HOST/NAME (in the file of --database-file, or $ACTS_DATABASE)")
+	}
+	cfg.MaxConns = poolSize
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s on %s: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, err)
+	}
+	s := &postgresStore{pool: pool}
+	s.db, s.mark = stdlib.OpenDBFromPool(pool), "$"
+	// What the one pool gives, the other must queue for itself: it never gives back, so
+	// that who waited below would wait for ever. One stays for the health check.
+	s.db.SetMaxOpenConns(poolSize - 1)
+	s.db.SetMaxIdleConns(poolSize - 1)
+	s.begin = func(ctx context.Context) (*sql.Tx, error) { return s.db.BeginTx(ctx, nil) }
+	s.foreign = func(err error) bool {
+		var sick *pgconn.PgError
+		return errors.As(err, &sick) && sick.Code == "23503" // foreign_key_violation
+	}
+	s.tooLong = func(err error) bool {
+		var sick *pgconn.PgError
+		return errors.As(err, &sick) && sick.Code == "54000" // program_limit_exceeded
+	}
+	s.certain = func(err error) bool { // the server has said so
+		var sick *pgconn.PgError
+		return errors.As(err, &sick)
+	}
+	if err := s.setUp(ctx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("database %s on %s: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, err)
+	}
+	return s, nil
+}
+
+// setUp migrates under an advisory lock: ten processes may start at once.
+func (s *postgresStore) setUp(ctx context.Context) error {
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	if _, err := c.Exec(ctx, "SELECT pg_advisory_lock($1)", migrationLock); err != nil {
+		return err
+	}
+	defer c.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", migrationLock)
+	return s.migrate(ctx, goose.DialectPostgres, "postgres")
+}
+
+func (s *postgresStore) Close() error {
+	err := s.sqlStore.Close()
+	s.pool.Close()
+	return err
+}
+
+func (s *postgresStore) ping(ctx context.Context) error {
+	t, err := s.pool.Exec(ctx, "UPDATE alive SET at = $1 WHERE one = 1", time.Now().UnixNano())
+	if err == nil && t.RowsAffected() == 0 {
+		err = errUnknown
+	}
+	return err
+}
+
+// postgresCounter is a row for each process. A request costs an addition; the row
+// follows within flushInterval, for which a reader waits.
+type postgresCounter struct {
+	s       *postgresStore
+	process string
+	n       atomic.Uint64
+
+	flushing sync.Mutex
+	flushed  uint64
+	stop     context.CancelFunc
+	ended    chan struct{}
+}
+
+func openPostgresCounter(s *postgresStore) *postgresCounter {
+	b := make([]byte, 8)
+	rand.Read(b) // never fails (crypto/rand)
+	ctx, stop := context.WithCancel(context.Background())
+	c := &postgresCounter{s: s, process: hex.EncodeToString(b), stop: stop, ended: make(chan struct{})}
+	go c.run(ctx)
+	return c
+}
+
+func (c *postgresCounter) run(ctx context.Context) {
+	defer close(c.ended)
+	tick := time.NewTicker(flushInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			c.flush(ctx) // where it fails the next one carries it too
+		}
+	}
+}
+
+func (c *postgresCounter) flush(ctx context.Context) error {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
+	n := c.n.Load()
+	if n == c.flushed {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := c.s.db.ExecContext(ctx, "INSERT INTO counts VALUES ($1, $2) ON CONFLICT (process) DO UPDATE SET n = excluded.n", c.process, int64(n))
+	if err == nil {
+		c.flushed = n
+	}
+	return err
+}
+
+func (c *postgresCounter) add() { c.n.Add(1) }
+
+// settle waits until every process that runs has told what it had counted.
+func (c *postgresCounter) settle(ctx context.Context) error {
+	if err := c.flush(ctx); err != nil {
+		return err
+	}
+	t := time.NewTimer(3 * flushInterval)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *postgresCounter) read(ctx context.Context) (uint64, error) {
+	if err := c.settle(ctx); err != nil {
+		return 0, err
+	}
+	var n int64
+	err := c.s.db.QueryRowContext(ctx, "SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM counts").Scan(&n)
+	return uint64(max(0, n)), err
+}
+
+// reset takes back what has been counted, in a row of its own.
+func (c *postgresCounter) reset(ctx context.Context) error {
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	_, err := c.s.db.ExecContext(ctx, `INSERT INTO counts SELECT 'reset', -CAST(coalesce(sum(n), 0) AS BIGINT) FROM counts WHERE process <> 'reset'
+		ON CONFLICT (process) DO UPDATE SET n = excluded.n`)
+	return err
+}
+
+func (c *postgresCounter) Close() error {
+	c.stop()
+	<-c.ended
+	return c.flush(context.Background())
+}
