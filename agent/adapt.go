@@ -22,6 +22,7 @@ type containerEngine interface {
 	Ping(ctx context.Context) error
 	Run(ctx context.Context, s engine.Spec) (engine.Container, error)
 	List(ctx context.Context, labels map[string]string) ([]engine.Container, error)
+	ImageID(ctx context.Context, image string) (string, error)
 	Kill(ctx context.Context, id string) error
 	Stop(ctx context.Context, id string, grace time.Duration) error
 	Logs(ctx context.Context, id string, follow bool, tail int, w io.Writer) error
@@ -45,7 +46,7 @@ type workerEngine struct{ containerEngine }
 
 func (e workerEngine) Run(ctx context.Context, s worker.Spec) (worker.Container, error) {
 	spec := engine.Spec{
-		Name: s.Name, Image: s.Image, Labels: s.Labels, Env: s.Env, Command: s.Command, HostIP: s.HostIP, HostPort: s.HostPort,
+		Name: s.Name, Image: s.Image, ImageID: s.ImageID, Labels: s.Labels, Env: s.Env, Command: s.Command, HostIP: s.HostIP, HostPort: s.HostPort,
 		ContainerPort: s.ContainerPort, MemoryBytes: s.MemoryBytes, NanoCPUs: s.NanoCPUs, PidsLimit: s.PidsLimit,
 		User: s.User, LogMaxSize: s.LogMaxSize, LogMaxFiles: s.LogMaxFiles,
 	}

@@ -16,13 +16,17 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"orch/agent/backup"
 )
 
 // Ports of a node, as docs/operations.md lists them.
 const (
 	PortProxy   = 80
+	PortTLS     = 443
 	PortAPI     = 7480
 	PortRaft    = 7481
 	PortGossip  = 7482
@@ -45,10 +49,16 @@ type Config struct {
 	Engine      string // engine: docker or process
 	// ProcessImages maps an image to the executable that the process engine
 	// runs for it (process-image IMAGE=PATH).
-	ProcessImages  map[string]string
-	Profile        string // profile: lan, cloud or wan
-	InsecureListen bool   // insecure-listen: allow peers beyond loopback
-	Version        string // of this program, told to the others
+	ProcessImages map[string]string
+	Firewall      string        // firewall: auto or off
+	SocketGroup   string        // socket-group: who besides this user may use the socket; empty for nobody
+	Profile       string        // profile: lan, cloud or wan
+	Version       string        // of this program, told to the others
+	SnapshotTo    string        // snapshot-to: folder or s3:// that the leader keeps files of the state in; empty for none
+	SnapshotEvery time.Duration // snapshot-every
+	SnapshotKeep  int           // snapshot-keep: files
+
+	Requests Requests // how requests are served
 
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
@@ -62,8 +72,9 @@ func Default() Config {
 	}
 	return Config{
 		NodeID: strings.ToLower(host), DataDir: "/var/lib/orchd", Addr: "127.0.0.1",
-		Socket: "/run/orchd/orchd.sock", Engine: "docker", Profile: "lan",
-		MetricsAddr: fmt.Sprintf("127.0.0.1:%d", PortMetrics),
+		Socket: "/run/orchd/orchd.sock", SocketGroup: "orch", Engine: "docker", Firewall: firewallAuto, Profile: "lan",
+		MetricsAddr: fmt.Sprintf("127.0.0.1:%d", PortMetrics), SnapshotEvery: time.Hour, SnapshotKeep: 48,
+		Requests: defaultRequests(),
 	}
 }
 
@@ -78,10 +89,26 @@ func (c Config) Complete() Config {
 	at(&c.APIAddr, PortAPI)
 	at(&c.RaftAddr, PortRaft)
 	at(&c.GossipAddr, PortGossip)
+	if c.Requests.TLSCert != "" {
+		at(&c.Requests.TLSAddr, PortTLS)
+	}
 	if c.VolumeDir == "" {
 		c.VolumeDir = filepath.Join(c.DataDir, "volumes")
 	}
 	return c
+}
+
+// minSnapshotEvery keeps a place from being flooded: a file is up to 2 MiB.
+const minSnapshotEvery = 10 * time.Second
+
+// ownProxy is where the containers of this machine reach its proxy, which may listen
+// on every address.
+func (c Config) ownProxy() string {
+	host, port, err := net.SplitHostPort(c.ProxyAddr)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort(c.Addr, port)
+	}
+	return c.ProxyAddr
 }
 
 var nodeRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
@@ -119,8 +146,6 @@ func (c Config) Validate() error {
 		case ip.IsLoopback():
 		case a.flag == "metrics-addr":
 			fault(a.flag, a.value, "metrics are served on loopback only, for example 127.0.0.1:7483")
-		case !c.InsecureListen:
-			fault(a.flag, a.value, "peers are not authenticated yet: use a loopback address, or accept the risk on a closed network with --insecure-listen")
 		}
 	}
 	if c.Socket == "" || len(c.Socket) > 100 {
@@ -132,8 +157,23 @@ func (c Config) Validate() error {
 	if c.Engine == "process" && len(c.ProcessImages) == 0 {
 		fault("process-image", "", "the process engine needs at least one IMAGE=PATH")
 	}
+	if c.Firewall != firewallAuto && c.Firewall != firewallOff {
+		fault("firewall", c.Firewall, `choose "auto" or "off"`)
+	}
+	if c.SnapshotTo != "" {
+		if err := backup.CheckPlace(c.SnapshotTo); err != nil {
+			fault("snapshot-to", c.SnapshotTo, "give the absolute path of a folder, or s3://BUCKET?region=REGION")
+		}
+		if c.SnapshotEvery < minSnapshotEvery {
+			fault("snapshot-every", c.SnapshotEvery.String(), fmt.Sprintf("choose %s or more", minSnapshotEvery))
+		}
+		if c.SnapshotKeep < 1 {
+			fault("snapshot-keep", fmt.Sprint(c.SnapshotKeep), "keep at least 1 file")
+		}
+	}
 	if c.Profile != "lan" && c.Profile != "cloud" && c.Profile != "wan" {
 		fault("profile", c.Profile, `choose "lan", "cloud" or "wan"`)
 	}
+	c.Requests.validate(fault)
 	return errors.Join(faults...)
 }

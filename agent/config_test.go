@@ -17,13 +17,14 @@ func TestConfigNamesEveryFault(t *testing.T) {
 	for flag, edit := range map[string]func(*Config){
 		"node-id":       func(c *Config) { c.NodeID = "N 1" },
 		"addr":          func(c *Config) { c.Addr = "0.0.0.0" },
-		"api-addr":      func(c *Config) { c.APIAddr = "10.0.0.1:7480" },
+		"api-addr":      func(c *Config) { c.APIAddr = "0.0.0.0:7480" },
 		"raft-addr":     func(c *Config) { c.RaftAddr = "127.0.0.1" },
 		"gossip-addr":   func(c *Config) { c.GossipAddr = "localhost:7482" },
-		"metrics-addr":  func(c *Config) { c.MetricsAddr = "10.0.0.1:7483"; c.InsecureListen = true },
+		"metrics-addr":  func(c *Config) { c.MetricsAddr = "10.0.0.1:7483" },
 		"socket":        func(c *Config) { c.Socket = strings.Repeat("s", 101) },
 		"engine":        func(c *Config) { c.Engine = "podman" },
 		"process-image": func(c *Config) { c.Engine = "process" },
+		"firewall":      func(c *Config) { c.Firewall = "on" },
 		"profile":       func(c *Config) { c.Profile = "moon" },
 		"data-dir":      func(c *Config) { c.DataDir = "" },
 	} {
@@ -42,16 +43,16 @@ func TestConfigNamesEveryFault(t *testing.T) {
 
 func TestSocketOfAKilledDaemonIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := listenSocket(path)
+	l, err := listenSocket(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenSocket(path); err == nil || !strings.Contains(err.Error(), "another orchd") {
+	if _, err := listenSocket(path, ""); err == nil || !strings.Contains(err.Error(), "another orchd") {
 		t.Errorf("a socket that answers: %v", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
-	again, err := listenSocket(path)
+	again, err := listenSocket(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,9 @@ type identity struct {
 	ClusterID string     `json:"cluster_id"`
 	NodeID    string     `json:"node_id"`
 	Peers     []fsm.Node `json:"peers"` // those known when it joined: where to ask first
+	// Epoch counts the recoveries of the cluster that this node knows of: what is of an
+	// older one has been left behind.
+	Epoch uint64 `json:"epoch,omitempty"`
 }
 
 // folder is the data folder of one node, locked against a second daemon.

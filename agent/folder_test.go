@@ -102,7 +102,7 @@ func TestSetAsideLosesNothing(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, "snapshots", "s"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.setAside("0123456789"); err != nil {
+		if _, err := f.setAside("0123456789"); err != nil {
 			t.Fatal(err)
 		}
 		if _, ok, err := f.identity("n1"); ok || err != nil {

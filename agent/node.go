@@ -9,8 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"orch/agent/backup"
 	"orch/agent/consensus"
 	"orch/agent/control"
+	"orch/agent/firewall"
 	"orch/agent/membership"
 	"orch/agent/worker"
 	"orch/fsm"
@@ -24,21 +26,28 @@ type Node struct {
 	folder *folder
 	store  *fsm.Store
 	clock  *clock
+	trust  *trust
 	last   *fsm.State // what this node served before its restart, or nil
 
 	raft     *consensus.Node
-	gossip   atomic.Pointer[membership.List] // nil until this node is in a cluster
+	gossip   atomic.Pointer[membership.List]   // nil until this node is in a cluster
+	firewall atomic.Pointer[firewall.Firewall] // nil until this node is in a cluster, and where it is off
 	worker   *worker.Worker
 	control  *control.Control
 	proxy    *proxy.Proxy
 	peers    *peers
 	suspects *suspects
+	refusals *refusals
+	backups  *backup.Schedule // nil where no place for snapshot files is configured
 
 	entering sync.Mutex // one init or join at a time
 	mu       sync.Mutex
 	member   identity // zero until this node is in a cluster
 	joined   chan struct{}
 	ready    atomic.Bool
+	images   interface {
+		ImageID(ctx context.Context, image string) (string, error)
+	}
 	// leaving ends the node's run after it has left the cluster.
 	leaving context.CancelCauseFunc
 }
@@ -86,7 +95,7 @@ func (n *Node) Barrier(ctx context.Context) error { return n.raft.Barrier(ctx) }
 // self is this node as the table shows it.
 func (n *Node) self() fsm.Node {
 	c := n.cfg
-	return fsm.Node{ID: c.NodeID, Addr: c.Addr, APIAddr: c.APIAddr, RaftAddr: c.RaftAddr, GossipAddr: c.GossipAddr, ProxyAddr: c.ProxyAddr, Version: c.Version}
+	return fsm.Node{ID: c.NodeID, Addr: c.Addr, APIAddr: c.APIAddr, RaftAddr: c.RaftAddr, GossipAddr: c.GossipAddr, ProxyAddr: c.ProxyAddr, Version: c.Version, Key: n.trust.key()}
 }
 
 // clusterID is empty until this node is in a cluster.

@@ -24,15 +24,28 @@ type peers struct {
 	clients map[string]*api.Client // by API address
 }
 
-// peerDial bounds a connection to another node: a lost host answers nothing at all.
+// peerDial bounds a connection to another node, handshake and all: a lost host answers nothing at all.
 const peerDial = 500 * time.Millisecond
 
 func newPeers(n *Node) *peers {
 	return &peers{node: n, clients: map[string]*api.Client{}, transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: peerDial}).DialContext,
+		DialContext:         n.dialPeer,
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     30 * time.Second,
 	}}
+}
+
+// dialPeer connects to the node that the table has at an address, by TLS.
+func (n *Node) dialPeer(ctx context.Context, _, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, peerDial)
+	defer cancel()
+	expected := ""
+	for _, o := range n.known() {
+		if o.APIAddr == addr && o.Status != fsm.NodeLeft {
+			expected = o.ID
+		}
+	}
+	return n.trust.dial(ctx, addr, expected)
 }
 
 func (p *peers) close() { p.transport.CloseIdleConnections() }
@@ -121,19 +134,25 @@ func (p *peers) leaderApplied(ctx context.Context) (uint64, error) {
 	return r.AppliedIndex, err
 }
 
-// Report implements control.Peers.
-func (p *peers) Report(ctx context.Context, id string) (control.Report, error) {
-	r, err := p.node.Report(), error(nil)
-	if id != p.node.cfg.NodeID {
-		c, cerr := p.of(id)
-		if cerr != nil {
-			return control.Report{}, cerr
-		}
-		r, err = c.Report(ctx)
+// report is what a node says of itself.
+func (p *peers) report(ctx context.Context, id string) (api.Report, error) {
+	if id == p.node.cfg.NodeID {
+		return p.node.Report(), nil
 	}
+	c, err := p.of(id)
+	if err != nil {
+		return api.Report{}, err
+	}
+	r, err := c.Report(ctx)
 	if err == nil && r.Node != id {
 		err = fmt.Errorf("node %q answers at the address of %q", r.Node, id)
 	}
+	return r, err
+}
+
+// Report implements control.Peers.
+func (p *peers) Report(ctx context.Context, id string) (control.Report, error) {
+	r, err := p.report(ctx, id)
 	out := control.Report{Applied: r.AppliedIndex, Serving: r.ServingIndex}
 	for _, l := range r.InFlight {
 		out.Loads = append(out.Loads, control.Load(l))

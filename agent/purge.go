@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 )
 
 // Labels of a container, as the worker sets them.
@@ -24,7 +25,8 @@ func CheckEngine(ctx context.Context, cfg Config) error {
 	return e.Ping(ctx)
 }
 
-// Purge kills and removes every container of this node, and returns how many. It
+// Purge kills and removes every container of this node and the rules that guard their
+// ports, and returns how many. It
 // refuses while the node's daemon runs: that would start them again.
 func Purge(ctx context.Context, cfg Config) (int, error) {
 	f, err := openFolder(cfg.DataDir)
@@ -50,5 +52,12 @@ func Purge(ctx context.Context, cfg Config) (int, error) {
 			return i, fmt.Errorf("remove %s: %w", c.Name, err)
 		}
 	}
-	return len(list), nil
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	fw, err := newFirewall(cfg, id.ClusterID, nil)
+	if err == nil && cfg.Firewall != firewallOff {
+		err = removeRules(ctx, fw)
+	}
+	return len(list), err
 }

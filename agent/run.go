@@ -8,8 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -45,6 +44,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	n := &Node{cfg: cfg, log: cfg.Logger.With("node", cfg.NodeID), store: fsm.NewStore(), clock: newClock(time.Now()), joined: make(chan struct{})}
+	n.refusals = newRefusals(n.log, time.Now)
 	if n.folder, err = openFolder(cfg.DataDir); err != nil {
 		return err
 	}
@@ -52,6 +52,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := n.load(); err != nil {
 		return err
 	}
+	unmeasure, err := n.trust.measure(cfg.Registry)
+	if err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	defer unmeasure()
 	eng, err := newEngine(cfg)
 	if err != nil {
 		return err
@@ -70,8 +75,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	n.log.Info("orchd runs", "version", cfg.Version, "api", cfg.APIAddr, "proxy", cfg.ProxyAddr, "engine", eng.Name(), "cluster", n.clusterID())
 	err = n.serve(ctx, listeners)
 	if left := context.Cause(ctx); errors.Is(left, errLeft) {
-		n.log.Info("left the cluster", "cluster", n.member.ClusterID)
-		err = errors.Join(err, n.folder.setAside(n.member.ClusterID))
+		n.unguard()
+		aside, aerr := n.folder.setAside(n.member.ClusterID)
+		n.log.Info("left the cluster; its data were set aside, and containers that still run are removed by 'orchd purge --data-dir' with that folder", "cluster", n.member.ClusterID, "folder", aside)
+		err = errors.Join(err, aerr)
 	}
 	return err
 }
@@ -83,7 +90,14 @@ func (n *Node) load() error {
 	if err != nil {
 		return err
 	}
+	n.trust = newTrust(n.cfg.NodeID, n.folder, n.view, n.log)
+	if err := n.folder.checkSecrets(); err != nil {
+		return err
+	}
 	if ok {
+		if err := n.trust.load(id); err != nil {
+			return err
+		}
 		n.member = id
 		close(n.joined)
 	}
@@ -103,11 +117,16 @@ func (n *Node) open() error {
 		return err
 	}
 	m := &machine{Store: n.store, clock: n.clock}
+	layer, err := n.listenRaft()
+	if err != nil {
+		return err
+	}
 	n.raft, err = consensus.Open(consensus.Config{
-		ID: n.cfg.NodeID, Addr: n.cfg.RaftAddr, Dir: n.cfg.DataDir, Timings: timings, Insecure: n.cfg.InsecureListen,
+		ID: n.cfg.NodeID, Addr: n.cfg.RaftAddr, Layer: layer, Dir: n.cfg.DataDir, Timings: timings,
 		Logger: n.cfg.Logger, Registry: n.cfg.Registry,
 	}, m)
 	if err != nil {
+		layer.Close() // Open has said what matters
 		return err
 	}
 	m.replayed.Store(n.raft.Status().Term)
@@ -116,9 +135,13 @@ func (n *Node) open() error {
 
 // wire makes the rooms and gives each what it needs of the others.
 func (n *Node) wire(eng containerEngine) {
+	n.images = eng
 	n.peers = newPeers(n)
 	n.suspects = newSuspects(n)
-	n.proxy = proxy.New(proxy.Config{Node: n.cfg.NodeID, Logger: n.log, Registry: n.cfg.Registry, DrainTimeout: drainTimeout},
+	n.backups = newBackups(n)
+	requests := n.cfg.Requests.config()
+	requests.Node, requests.Logger, requests.Registry = n.cfg.NodeID, n.log, n.cfg.Registry
+	n.proxy = proxy.New(requests,
 		newTurns(n.cfg.NodeID, time.Now(), n.Propose, n.view), n.suspects)
 	n.control = control.New(control.Config{
 		Node: n.cfg.NodeID, Interval: probeInterval, Now: n.clock.now, Jitter: rand.Float64, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
@@ -128,8 +151,8 @@ func (n *Node) wire(eng containerEngine) {
 		},
 	}, n.store, leaderOnly{n}, lateGossip{n}, n.peers, voters{n.raft})
 	n.worker = worker.New(worker.Config{
-		Node: n.cfg.NodeID, HostIP: n.cfg.Addr, ClusterID: n.clusterID, VolumeDir: n.cfg.VolumeDir,
-		CaughtUp: n.caughtUp, Classify: classify, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
+		Node: n.cfg.NodeID, HostIP: n.cfg.Addr, Proxy: n.cfg.ownProxy(), ClusterID: n.clusterID, VolumeDir: n.cfg.VolumeDir,
+		CaughtUp: n.caughtUp, Reveal: n.reveal, Classify: classify, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
 	}, n.store, n, workerEngine{eng})
 }
 
@@ -161,41 +184,17 @@ func (n *Node) listen() (l listeners, err error) {
 	}
 	open("api-addr", n.cfg.APIAddr, &l.api)
 	open("metrics-addr", n.cfg.MetricsAddr, &l.metrics)
-	var probe net.Listener // says now, not at the first request, that the port is not to be had
-	open("proxy-addr", n.cfg.ProxyAddr, &probe)
 	if err == nil {
-		probe.Close()
-		l.socket, err = listenSocket(n.cfg.Socket)
+		err = n.cfg.Requests.probe(n.cfg.ProxyAddr)
+	}
+	if err == nil {
+		l.socket, err = listenSocket(n.cfg.Socket, n.cfg.SocketGroup)
 	}
 	if err != nil {
 		closeAll()
+		return l, err
 	}
-	return l, err
-}
-
-// listenSocket opens the operator's socket, which only this user can use. One that is
-// left over from a daemon that was killed is replaced; one that answers is not.
-func listenSocket(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("--socket: %w", err)
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("--socket %q: another orchd answers there: stop it, or choose another path", path)
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("--socket: %w", err)
-		}
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("--socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("--socket: %w", err)
-	}
+	l.api = n.secureAPI(l.api)
 	return l, nil
 }
 
@@ -205,13 +204,23 @@ func (n *Node) serve(ctx context.Context, l listeners) error {
 	rooms, stopRooms := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRooms()
 	base, baseCtx := errgroup.WithContext(rooms) // what the others stand on
-	base.Go(func() error { return api.NewServer(n, n.log).Run(baseCtx, l.api, l.socket) })
+	base.Go(func() error {
+		return api.NewServer(n, n.log, api.WithIdentify(n.identify), api.WithConnContext(peerName)).Run(baseCtx, l.api, l.socket)
+	})
 	base.Go(func() error { return n.serveMetrics(baseCtx, l.metrics) })
 	base.Go(func() error { return n.folder.keepView(baseCtx, n.store, n.log) })
 	base.Go(func() error { return n.fatal(baseCtx) })
 	base.Go(func() error { return n.gossips(baseCtx) })
 	base.Go(func() error { return n.suspects.run(baseCtx) })
 	base.Go(func() error { return n.pumpTable(baseCtx) })
+	base.Go(func() error { return n.standsAside(baseCtx) })
+	base.Go(func() error { return n.introduces(baseCtx) })
+	base.Go(func() error { return n.guards(baseCtx) })
+	base.Go(func() error { return n.trust.follow(baseCtx, n.Subscribe, n.setGossipKeys) })
+	base.Go(func() error { return n.rotates(baseCtx) })
+	if n.backups != nil {
+		base.Go(func() error { return n.backups.Run(baseCtx) })
+	}
 
 	work, workCtx := errgroup.WithContext(ctx)
 	context.AfterFunc(baseCtx, func() { n.leaving(context.Cause(baseCtx)) })
@@ -281,13 +290,13 @@ func (n *Node) serveRequests(ctx context.Context) error {
 	case <-anyway:
 		n.log.Warn("no leader yet: serving from the last view", "index", n.last.Changed)
 	}
-	l, err := net.Listen("tcp", n.cfg.ProxyAddr)
+	public, err := n.cfg.Requests.listen(ctx, n.cfg.ProxyAddr)
 	if err != nil {
-		return fmt.Errorf("--proxy-addr: %w; stop what uses it, or choose another address", err)
+		return err
 	}
 	n.ready.Store(true)
-	n.log.Info("serving requests", "addr", n.cfg.ProxyAddr)
-	return n.proxy.Run(ctx, l)
+	n.log.Info("serving requests", "addr", n.cfg.ProxyAddr, "tls", n.cfg.Requests.TLSAddr)
+	return n.proxy.Run(ctx, public...)
 }
 
 // gossips runs membership once this node is in a cluster.
@@ -307,13 +316,16 @@ func (n *Node) gossips(ctx context.Context) error {
 	}
 	list, err := membership.New(membership.Config{
 		ID: n.cfg.NodeID, BindAddr: at.Addr().String(), BindPort: int(at.Port()), ClusterID: n.clusterID(),
-		Insecure: n.cfg.InsecureListen, Timings: timings, Allow: n.welcome, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
-		Meta: membership.Meta{API: n.cfg.APIAddr, Raft: n.cfg.RaftAddr, Proxy: n.cfg.ProxyAddr, Version: n.cfg.Version},
+		Keys: n.trust.gossipKeys(), Timings: timings, Allow: n.welcome, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
+		Meta: n.meta(), Gone: n.goneFrom,
 	})
 	if err != nil {
 		return err
 	}
 	n.gossip.Store(list)
+	if err := list.SetKeys(n.trust.gossipKeys()); err != nil { // those of the table may have come between
+		return err
+	}
 	return list.Run(ctx, func() []string {
 		var addrs []string
 		for _, o := range n.known() {
@@ -321,6 +333,19 @@ func (n *Node) gossips(ctx context.Context) error {
 		}
 		return addrs
 	})
+}
+
+// setGossipKeys has gossip use other keys. Gossip that has not begun takes them then.
+func (n *Node) setGossipKeys(keys [][]byte) error {
+	if list := n.gossip.Load(); list != nil {
+		return list.SetKeys(keys)
+	}
+	return nil
+}
+
+// meta is what this node tells the others of itself.
+func (n *Node) meta() membership.Meta {
+	return membership.Meta{API: n.cfg.APIAddr, Raft: n.cfg.RaftAddr, Proxy: n.cfg.ProxyAddr, Version: n.cfg.Version, Epoch: n.epoch()}
 }
 
 // welcome says why a node has no place in this cluster's gossip: it is not in the
@@ -331,6 +356,12 @@ func (n *Node) welcome(id, _ string) error {
 		return fmt.Errorf("%w: %q", fsm.ErrNoSuchNode, id)
 	}
 	return nil
+}
+
+// goneFrom says whether nobody is expected to gossip at an address any more.
+func (n *Node) goneFrom(addr string) bool {
+	there := slices.ContainsFunc(n.known(), func(o fsm.Node) bool { return o.GossipAddr == addr && o.Status != fsm.NodeLeft })
+	return !there
 }
 
 // known are the nodes of the table, or until there is one those of the admission.
@@ -347,7 +378,8 @@ func (n *Node) serveMetrics(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.cfg.Registry, promhttp.HandlerOpts{}))
 	mux.Handle("GET /", api.Dashboard(n))
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	mux.Handle("GET /-/", api.Signs(n))
+	s := &http.Server{Handler: api.OnlyHere(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

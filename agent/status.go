@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ func (n *Node) Ready() error {
 // Report implements api.Self.
 func (n *Node) Report() api.Report {
 	r := api.Report{Node: n.cfg.NodeID, AppliedIndex: n.store.View().Applied, ServingIndex: n.proxy.Serving(), Version: n.cfg.Version, InFlight: []api.Load{}}
+	r.LastTerm, r.LastIndex = n.raft.Holds()
+	r.TrustIndex, _, _ = n.trust.state()
 	for _, l := range n.proxy.InFlight() {
 		r.InFlight = append(r.InFlight, api.Load{Service: l.Service, Number: l.Number, Generation: l.Generation, InFlight: l.InFlight})
 	}
@@ -51,8 +54,7 @@ func (n *Node) Status(ctx context.Context) api.Status {
 	}
 	for _, i := range raft.Impaired {
 		s.Impaired = append(s.Impaired, api.Impairment{
-			What: i.What, Reason: i.Reason, Since: i.Since,
-			Meaning: "this node serves requests but takes no part in decisions until this is mended; free or repair the disk of its data folder",
+			What: i.What, Reason: i.Reason, Since: i.Since, Meaning: meaning(i.What),
 		})
 	}
 	if list := n.gossip.Load(); list != nil && list.Trouble() != nil {
@@ -61,13 +63,42 @@ func (n *Node) Status(ctx context.Context) api.Status {
 			Meaning: "the loss of a node is noticed later; start the node that is missing, and see that port 7482 is open, tcp and udp",
 		})
 	}
+	s.Impaired = append(s.Impaired, n.impairedKeys(v, time.Now())...)
+	if _, waits, _ := n.exchange(ctx).plan(v); waits != "" {
+		s.Pending = append(s.Pending, api.Pending{What: "exchange keys", Reason: waits})
+	}
 	if reason, since := n.worker.Impaired(); reason != "" {
 		s.Impaired = append(s.Impaired, api.Impairment{
 			What: "engine", Reason: reason, Since: since,
 			Meaning: "containers that run go on and are served; none is started or stopped here until the engine answers (systemctl status docker)",
 		})
 	}
+	s.Impaired = append(s.Impaired, n.unguarded()...)
+	if n.backups != nil {
+		if reason, since := n.backups.Impaired(); reason != "" {
+			s.Impaired = append(s.Impaired, api.Impairment{
+				What: "snapshot files", Reason: reason, Since: since,
+				Meaning: "the cluster works, but its state is not kept outside of it; mend the place that --snapshot-to names",
+			})
+		}
+		if what, in, ok := n.backups.Next(); ok {
+			s.Pending = append(s.Pending, api.Pending{What: what, Reason: "it is scheduled", DueInMS: in.Milliseconds()})
+		}
+	}
 	return s
+}
+
+// meaning says what goes on although consensus is impaired, and what to do.
+func meaning(what string) string {
+	switch what {
+	case "restarted":
+		return "it has cured itself, and nothing is to be done; it is shown for an hour"
+	case "slow disk":
+		return "all goes on, but leaders may be taken for lost; give the data folder a faster disk"
+	case "excluded":
+		return "this node serves what it last knew, and should get no requests; its part in the cluster is over until it joins anew"
+	}
+	return "this node serves requests but takes no part in decisions until this is mended; free or repair the disk of its data folder"
 }
 
 // turnMode is leased or exact as the services ask, or local as soon as one has to go
@@ -106,79 +137,67 @@ func (n *Node) nodes(ctx context.Context, v *fsm.State, leader string) []api.Nod
 	out := make([]api.NodeInfo, len(v.Nodes))
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var wg sync.WaitGroup
+	reports := n.reports(ctx, v)
 	for i, o := range v.Nodes {
-		out[i] = api.NodeInfo{ID: o.ID, Addr: o.Addr, ProxyAddr: o.ProxyAddr, Role: role[o.ID], Status: o.Status, Version: o.Version}
+		out[i] = api.NodeInfo{ID: o.ID, Addr: o.Addr, ProxyAddr: o.ProxyAddr, Role: role[o.ID], Status: shownStatus(o), Version: o.Version, AppliedIndex: reports[o.ID].AppliedIndex}
 		if out[i].Role == "" {
 			out[i].Role = "nonvoter"
 		}
+	}
+	return out
+}
+
+// reports asks every node that has not left at once; one that does not answer in time is
+// not among them.
+func (n *Node) reports(ctx context.Context, v *fsm.State) map[string]api.Report {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	out := map[string]api.Report{}
+	for _, o := range v.Nodes {
 		if o.Status == fsm.NodeLeft {
 			continue
 		}
 		wg.Go(func() {
-			if r, err := n.peers.Report(ctx, o.ID); err == nil {
-				out[i].AppliedIndex = r.Applied
+			r, err := n.peers.report(ctx, o.ID)
+			if err != nil {
+				return
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[o.ID] = r
 		})
 	}
 	wg.Wait()
 	return out
 }
 
-// departs waits until the cluster has let this node go, then ends its run.
-func (n *Node) departs(ctx context.Context) error {
-	poke, end := n.store.Subscribe()
-	defer end()
-	tick := time.NewTicker(probeInterval)
-	defer tick.Stop()
-	for {
-		self, ok := n.store.View().Node(n.cfg.NodeID)
-		gone := ok && self.Status == fsm.NodeLeft
-		if ok && self.Status == fsm.NodeDraining {
-			// The last word may not reach one that has no vote any more: ask.
-			gone = gone || n.othersSayLeft(ctx)
-		}
-		if gone {
-			n.sayGoodBye(ctx)
-			n.leaving(errLeft)
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-poke:
-		case <-tick.C:
-		}
-	}
-}
+// Warnings of what ends: early enough for a person, late enough to be no noise, since
+// certificates renew themselves a month before.
+const (
+	warnCertificate = 15 * 24 * time.Hour
+	warnCA          = 365 * 24 * time.Hour
+)
 
-// sayGoodBye has gossip call this node left rather than dead.
-func (n *Node) sayGoodBye(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, handOver)
-	defer cancel()
-	if list := n.gossip.Load(); list != nil {
-		if err := list.Leave(ctx); err != nil {
-			n.log.Warn("the others will take this node for dead before they call it left", "reason", err)
+// impairedKeys says which keys need a person.
+func (n *Node) impairedKeys(v *fsm.State, now time.Time) (out []api.Impairment) {
+	c := n.trust.live.Get()
+	if c == nil {
+		return nil
+	}
+	if _, since, trouble := n.trust.state(); trouble != nil {
+		out = append(out, api.Impairment{What: "keys", Reason: trouble.Error(), Since: since,
+			Meaning: fmt.Sprintf("this node keeps the keys that it has, and its certificate ends at %s; docs/operations.md, 'Expired certificate'", c.Cert.NotAfter.Format(time.RFC3339))})
+	}
+	if left := c.Cert.NotAfter.Sub(now); left < warnCertificate {
+		out = append(out, api.Impairment{What: "certificate", Reason: fmt.Sprintf("it ends at %s", c.Cert.NotAfter.Format(time.RFC3339)),
+			Meaning: "after that no node speaks to this one; it renews by itself once this node has caught up: docs/operations.md, 'Expired certificate'"})
+	}
+	cas, err := authorities(v)
+	for i, ca := range cas {
+		if err == nil && v.Trust.Authorities[i].Digest == v.Trust.Signer && ca.NotAfter.Sub(now) < warnCA {
+			out = append(out, api.Impairment{What: "CA", Reason: fmt.Sprintf("it ends at %s", ca.NotAfter.Format(time.RFC3339)),
+				Meaning: "'orchctl ca rotate' makes a new one while everything goes on"})
 		}
 	}
-}
-
-func (n *Node) othersSayLeft(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeInterval)
-	defer cancel()
-	for _, o := range n.store.View().Nodes {
-		if o.ID == n.cfg.NodeID {
-			continue
-		}
-		nodes, err := n.peers.at(o.APIAddr).Nodes(ctx)
-		if err != nil {
-			continue
-		}
-		for _, x := range nodes {
-			if x.ID == n.cfg.NodeID && x.Status == fsm.NodeLeft {
-				return true
-			}
-		}
-	}
-	return false
+	return out
 }

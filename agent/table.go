@@ -28,7 +28,11 @@ func table(v *fsm.State, self string) proxy.Table {
 			if addr == "" {
 				continue
 			}
-			p.Rows = append(p.Rows, proxy.Row{Number: c.Number, Generation: c.Generation, Node: c.Node, Addr: addr, Direct: direct, Draining: draining})
+			row := proxy.Row{Number: c.Number, Generation: c.Generation, Node: c.Node, Addr: addr, Direct: direct, Draining: draining}
+			if path := s.SpecOf(c).Health.Path; path != p.HealthPath {
+				row.HealthPath = path
+			}
+			p.Rows = append(p.Rows, row)
 		}
 		t.Services = append(t.Services, p)
 	}

@@ -54,6 +54,17 @@ func TestTableDialsOwnContainersDirectly(t *testing.T) {
 	}
 }
 
+// TestTableInTheMiddleOfARollOut: rows of the build before are asked where they answer.
+func TestTableInTheMiddleOfARollOut(t *testing.T) {
+	s := cluster(t)
+	spec := fsm.Spec{Name: "acts", Image: "acts", Health: fsm.Health{Path: "/new"}}.WithDefaults()
+	apply(t, s, s.View().Applied+1, fsm.PutService{Spec: spec})
+	got := table(s.View(), "n1").Services[0]
+	if got.HealthPath != "/new" || got.Rows[0].HealthPath != "/api/v1/_health" {
+		t.Errorf("asked at %q, row 1 at %q", got.HealthPath, got.Rows[0].HealthPath)
+	}
+}
+
 func TestTurnsOfALifeAfterTheClockWentBack(t *testing.T) {
 	s := cluster(t)
 	index := s.View().Applied

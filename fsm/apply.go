@@ -22,6 +22,8 @@ var (
 	ErrNodeDown      = errors.New("node is not alive")
 	ErrOutOfRange    = errors.New("out of range")
 	ErrForeign       = errors.New("belongs to another cluster")
+	ErrRefused       = errors.New("not let in")
+	ErrNoSuchPerson  = errors.New("no such person")
 )
 
 // StableAfter is how long (ms) a container must have been healthy for its
@@ -33,6 +35,7 @@ const StableAfter = 10_000
 type draft struct {
 	State
 	index uint64
+	by    string // who asked for the command
 }
 
 // Apply returns the state after command c, proposed at stamp (ms) and committed
@@ -41,6 +44,9 @@ type draft struct {
 func Apply(s *State, index, term uint64, stamp int64, c Command) (*State, any, error) {
 	d := &draft{State: *s, index: index}
 	d.Applied, d.Term, d.Stamp = index, term, max(s.Stamp, stamp)
+	if a, ok := c.(author); ok {
+		d.by = clip(a.author())
+	}
 	result, err := c.apply(d)
 	if err != nil {
 		d.State = *s
@@ -56,7 +62,7 @@ func (d *draft) event(kind, service string, number int, node, reason string) {
 
 func (d *draft) events(e Event) {
 	d.Changed = d.index
-	e.Index, e.At = d.index, d.Stamp
+	e.Index, e.At, e.By = d.index, d.Stamp, d.by
 	old := d.Events
 	if len(old) >= MaxEvents {
 		old = old[len(old)-MaxEvents+1:]
@@ -127,6 +133,7 @@ func (c InitCluster) apply(d *draft) (any, error) {
 		return nil, fmt.Errorf("%w: this is cluster %s, not %s", ErrForeign, d.ClusterID, c.ClusterID)
 	}
 	d.ClusterID = c.ClusterID
+	c.begin(d)
 	d.event("cluster-made", "", 0, "", c.ClusterID)
 	return nil, nil
 }

@@ -15,19 +15,25 @@ func (c PutNode) apply(d *draft) (any, error) {
 	}
 	i, ok := findNode(d.Nodes, n.ID)
 	if !ok {
-		n.Status, n.Reason, n.Since, n.Index = NodeAlive, "", d.Stamp, d.index
+		n.Status, n.Reason, n.Since, n.Index, n.DrainDeadline = NodeAlive, "", d.Stamp, d.index, 0
 		d.Nodes = slices.Insert(slices.Clone(d.Nodes), i, n)
 		d.event("node-joined", "", 0, n.ID, n.Addr)
 		return nil, nil
 	}
 	old := d.Nodes[i]
+	if n.Key == "" {
+		n.Key = old.Key
+	}
+	if old.Key != "" && n.Key != old.Key && old.Status != NodeLeft {
+		return nil, fmt.Errorf("%w: node %s has another key", ErrExists, n.ID)
+	}
 	moved := old.RaftAddr != n.RaftAddr || old.APIAddr != n.APIAddr
 	if moved && !old.Status.gone() {
 		return nil, fmt.Errorf("%w: node %s is %s at %s; choose another ID, or stop that node first", ErrExists, n.ID, old.Status, old.RaftAddr)
 	}
-	n.Status, n.Reason, n.Since, n.Index = old.Status, old.Reason, old.Since, old.Index
+	n.Status, n.Reason, n.Since, n.Index, n.DrainDeadline = old.Status, old.Reason, old.Since, old.Index, old.DrainDeadline
 	if n.Status == NodeLeft {
-		n.Status, n.Reason = NodeAlive, ""
+		n.Status, n.Reason, n.DrainDeadline = NodeAlive, "", 0
 	}
 	if n == old {
 		return nil, nil
@@ -72,6 +78,9 @@ func (c SetNodeStatus) apply(d *draft) (any, error) {
 	}
 	d.Nodes = slices.Clone(d.Nodes)
 	n := &d.Nodes[i]
+	if c.Revoke {
+		d.revokeKey(*n)
+	}
 	n.Status, n.Reason, n.Since, n.Index = c.Status, clip(c.Reason), d.Stamp, d.index
 	d.event("node-"+string(c.Status), "", 0, c.ID, c.Reason)
 	return nil, nil
@@ -85,6 +94,7 @@ func (c RemoveNode) apply(d *draft) (any, error) {
 	if rows := d.RowsOn(c.ID); len(rows) > 0 {
 		return nil, fmt.Errorf("%w: %s has %d", ErrNodeInUse, c.ID, len(rows))
 	}
+	d.revokeKey(d.Nodes[i])
 	d.Nodes = slices.Delete(slices.Clone(d.Nodes), i, i+1)
 	d.Leases = slices.DeleteFunc(slices.Clone(d.Leases), func(l Lease) bool { return l.Node == c.ID })
 	d.event("node-removed", "", 0, c.ID, "")

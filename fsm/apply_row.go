@@ -45,8 +45,8 @@ func (c Place) apply(d *draft) (any, error) {
 	s := d.Services[si]
 	row := Container{
 		Service: c.Service, Number: c.Number, Generation: 1, Node: c.Node, Port: c.Port,
-		Desired: Running, Observed: Pending, SpecIndex: s.SpecIndex, Image: s.Spec.Image,
-		Reason: clip(c.Reason), Since: d.Stamp, Created: d.index, Index: d.index,
+		Desired: Running, Observed: Pending, Build: s.Newest().Build, Image: s.Spec.Image, ImageID: s.Newest().ImageID,
+		Reason: clip(c.Reason), Since: d.Stamp, Began: d.Stamp, StandIn: c.StandIn, Created: d.index, Index: d.index,
 	}
 	d.Containers = slices.Insert(slices.Clone(d.Containers), i, row)
 	d.event("placed", c.Service, c.Number, c.Node, fmt.Sprintf("port %d: %s", c.Port, c.Reason))
@@ -66,6 +66,7 @@ func (c SetStatus) apply(d *draft) (any, error) {
 		return nil, nil
 	}
 	d.status(r, c.Status)
+	r.Proven = r.Proven || c.Status
 	kind := "unhealthy"
 	if c.Status {
 		kind = "healthy"
@@ -93,18 +94,22 @@ func (c Relaunch) apply(d *draft) (any, error) {
 	if err := d.placeable(c.Node, c.Port, r); err != nil {
 		return nil, err
 	}
-	si, ok := findService(d.Services, r.Service)
-	if !ok {
-		return nil, fmt.Errorf("%w: %q", ErrNoSuchService, r.Service)
-	}
 	d.status(r, false)
-	r.Generation++
-	r.Node, r.Port, r.Observed, r.LocalAddr = c.Node, c.Port, Pending, ""
-	r.SpecIndex, r.Image = d.Services[si].SpecIndex, d.Services[si].Spec.Image
-	r.PortTaken, r.RetryAt, r.Failures, r.Reason = false, 0, c.Failures, clip(c.Reason)
-	r.Since = d.Stamp
+	if r.Node != c.Node { // what the other node did is not held against the build
+		r.Began = d.Stamp
+	}
+	r.Port, r.Failures = c.Port, c.Failures
+	d.begin(r, c.Node, c.Reason)
 	d.event("relaunched", r.Service, r.Number, r.Node, fmt.Sprintf("port %d generation %d: %s", r.Port, r.Generation, c.Reason))
 	return nil, nil
+}
+
+// begin starts the next generation of a row, of the build that the row has.
+func (d *draft) begin(r *Container, node, reason string) {
+	r.Generation++
+	r.Node, r.Desired, r.Observed, r.LocalAddr = node, Running, Pending, ""
+	r.PortTaken, r.RetryAt, r.Reason, r.Since = false, 0, clip(reason), d.Stamp
+	r.DrainDeadline, r.NextNode = 0, ""
 }
 
 func (c BackOff) apply(d *draft) (any, error) {
@@ -146,7 +151,7 @@ func (c Stop) apply(d *draft) (any, error) {
 	d.event("stopping", r.Service, r.Number, r.Node, c.Reason)
 	if r.Observed == Stopped {
 		d.event("stopped", r.Service, r.Number, r.Node, "it had ended before")
-		d.drop(*r)
+		d.ended(r)
 	}
 	return nil, nil
 }
@@ -160,7 +165,7 @@ func (c Forget) apply(d *draft) (any, error) {
 		return nil, fmt.Errorf("%w: %s/%d is to be running", ErrStale, r.Service, r.Number)
 	}
 	d.event("forgotten", r.Service, r.Number, r.Node, c.Reason)
-	d.drop(*r)
+	d.ended(r)
 	return nil, nil
 }
 
@@ -201,7 +206,7 @@ func (c Observe) apply(d *draft) (any, error) {
 	}
 	if r.Desired != Running {
 		d.event("stopped", r.Service, r.Number, r.Node, c.Reason)
-		d.drop(*r)
+		d.ended(r)
 		return nil, nil
 	}
 	d.event("died", r.Service, r.Number, r.Node, c.Reason)

@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 )
@@ -15,34 +13,31 @@ func (c PutService) apply(d *draft) (any, error) {
 	}
 	i, ok := findService(d.Services, c.Spec.Name)
 	if !ok {
-		s := Service{Name: c.Spec.Name, Spec: c.Spec, SpecIndex: d.index, Index: d.index, Turn: d.TurnFloor}
+		s := Service{Name: c.Spec.Name, Index: d.index, Turn: d.TurnFloor}
+		d.revise(&s, c.revision(Revision{}))
 		d.Services = slices.Insert(slices.Clone(d.Services), i, s)
 		d.event("service-added", s.Name, 0, "", s.Spec.Image)
 		return nil, nil
 	}
 	old := d.Services[i]
-	if !old.Removing && sameSpec(old.Spec, c.Spec) {
+	same := sameSpec(old.Spec, c.Spec) && !old.Newest().Retagged(c.Spec, c.ImageID) && (c.Restart == "" || old.restarted(c.Restart))
+	if !old.Removing && same {
 		return nil, nil
 	}
 	if c.Seen != 0 && old.Index > c.Seen {
 		return nil, fmt.Errorf("%w: service %s", ErrStale, old.Name)
 	}
+	if newest := old.Newest().Number; c.Base != 0 && c.Base != newest {
+		return nil, fmt.Errorf("%w: service %s is at revision %d; the change was made from %d", ErrStale, old.Name, newest, c.Base)
+	}
 	d.Services = slices.Clone(d.Services)
 	s := &d.Services[i]
-	s.Spec, s.SpecIndex, s.Index, s.Removing = c.Spec, d.index, d.index, false
-	if s.Manual != 0 {
-		s.Manual = min(max(s.Manual, s.Spec.Scale.Min), s.Spec.Scale.Max)
+	s.Index, s.Removing = d.index, false
+	if !same {
+		d.revise(s, c.revision(old.Newest()))
 	}
-	d.event("service-changed", s.Name, 0, "", s.Spec.Image)
+	d.event("service-changed", s.Name, 0, "", fmt.Sprintf("revision %d: %s", s.Newest().Number, s.Spec.Image))
 	return nil, nil
-}
-
-// sameSpec compares what a snapshot keeps: an empty list and none at all are one.
-// Else a node that was restored would answer otherwise than one that was not.
-func sameSpec(a, b Spec) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 func (c RemoveService) apply(d *draft) (any, error) {

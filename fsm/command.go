@@ -1,15 +1,5 @@
 package fsm
 
-import (
-	"bytes"
-	"encoding/binary"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"hash/crc32"
-	"io"
-)
-
 // Kind numbers a command in the log. Numbers are given by hand, once, and never
 // change or return: logs of every release must stay readable.
 type Kind uint8
@@ -34,15 +24,70 @@ const (
 	KindObserve       Kind = 16
 	KindTakeTurns     Kind = 17
 	KindNote          Kind = 18
+
+	// Roll-outs and moves have 20 to 29.
+	KindRenew      Kind = 20
+	KindRollBack   Kind = 21
+	KindEndRollout Kind = 22
+	KindDrainNode  Kind = 23
+
+	// Who may take part has 30 to 39.
+	KindAdmit         Kind = 30
+	KindPutToken      Kind = 31
+	KindGrant         Kind = 32
+	KindRevoke        Kind = 33
+	KindAddAuthority  Kind = 34
+	KindSetSigner     Kind = 35
+	KindDropAuthority Kind = 36
+	KindSetGossipKeys Kind = 37
 )
 
-// commandVersion is the version byte of every command of this release. A node
-// that meets a higher one stops: it would diverge if it guessed.
-const commandVersion = 1
+// format is how one kind of command stands in the log.
+type format struct {
+	// version is the version byte that this release writes, and the highest it
+	// reads. It rises alone, when the meaning of this kind changes: an older node
+	// goes on until it meets a command of that kind, and not before.
+	version byte
+	decode  func(body []byte) (Command, error)
+}
 
-// MaxCommand is the longest encoded command, in bytes. Raft copies an entry to
-// every follower in one message; 64 KiB keeps heartbeats from waiting behind it.
-const MaxCommand = 64 << 10
+// formats is the table of commands: one line a kind, which no release takes away.
+// What it does not have, or has in a lower version, was written by a newer release;
+// a node that meets it stops, for it would diverge if it guessed.
+var formats = [256]format{
+	KindInitCluster:   {1, decodeAs[InitCluster]},
+	KindPutNode:       {1, decodeAs[PutNode]},
+	KindSetNodeStatus: {1, decodeAs[SetNodeStatus]},
+	KindRemoveNode:    {1, decodeAs[RemoveNode]},
+	KindPutService:    {1, decodeAs[PutService]},
+	KindRemoveService: {1, decodeAs[RemoveService]},
+	KindScaleByHand:   {1, decodeAs[ScaleByHand]},
+	KindDecide:        {1, decodeAs[Decide]},
+	KindPlace:         {1, decodeAs[Place]},
+	KindSetStatus:     {1, decodeAs[SetStatus]},
+	KindRelaunch:      {1, decodeAs[Relaunch]},
+	KindBackOff:       {1, decodeAs[BackOff]},
+	KindDrain:         {1, decodeAs[Drain]},
+	KindStop:          {1, decodeAs[Stop]},
+	KindForget:        {1, decodeAs[Forget]},
+	KindObserve:       {1, decodeAs[Observe]},
+	KindTakeTurns:     {1, decodeAs[TakeTurns]},
+	KindNote:          {1, decodeAs[Note]},
+
+	KindRenew:      {1, decodeAs[Renew]},
+	KindRollBack:   {1, decodeAs[RollBack]},
+	KindEndRollout: {1, decodeAs[EndRollout]},
+	KindDrainNode:  {1, decodeAs[DrainNode]},
+
+	KindAdmit:         {1, decodeAs[Admit]},
+	KindPutToken:      {1, decodeAs[PutToken]},
+	KindGrant:         {1, decodeAs[Grant]},
+	KindRevoke:        {1, decodeAs[Revoke]},
+	KindAddAuthority:  {1, decodeAs[AddAuthority]},
+	KindSetSigner:     {1, decodeAs[SetSigner]},
+	KindDropAuthority: {1, decodeAs[DropAuthority]},
+	KindSetGossipKeys: {1, decodeAs[SetGossipKeys]},
+}
 
 // Command is one change of the state.
 type Command interface {
@@ -50,9 +95,14 @@ type Command interface {
 	apply(*draft) (any, error)
 }
 
-// InitCluster is the first command of every log; it gives the cluster its ID.
+// InitCluster is the first command of every log; it gives the cluster its ID, and what
+// nodes and people are known by.
 type InitCluster struct {
-	ClusterID string `json:"cluster_id"`
+	ClusterID string     `json:"cluster_id"`
+	Authority *Authority `json:"authority,omitempty"`
+	Gossip    *GossipKey `json:"gossip,omitempty"`
+	Token     *JoinToken `json:"token,omitempty"`
+	By        string     `json:"by,omitempty"`
 }
 
 // PutNode adds a node, which becomes alive, or changes its addresses or version.
@@ -67,30 +117,44 @@ type SetNodeStatus struct {
 	Seen   uint64     `json:"seen"` // Node.Index
 	Status NodeStatus `json:"status"`
 	Reason string     `json:"reason,omitempty"`
+	// Revoke shuts its key out at once.
+	Revoke bool   `json:"revoke,omitempty"`
+	By     string `json:"by,omitempty"`
 }
 
-// RemoveNode takes a node without containers out of the table.
+// RemoveNode takes a node without containers out of the table, and shuts its key out.
 type RemoveNode struct {
 	ID string `json:"id"`
+	By string `json:"by,omitempty"`
 }
 
-// PutService adds a service or replaces its spec. Seen is the Service.Index it
-// was made from, 0 for whatever there is.
+// PutService adds a service or replaces its spec, which makes a revision. Seen is
+// the Service.Index it was made from, Base the revision, 0 for whatever there is.
+// Restart, chosen anew for each wish, has every container replaced though the spec
+// be the same. ImageID is what the image means where it was asked; another one than
+// before is a change, since a tag may be given to a new image.
 type PutService struct {
-	Spec Spec   `json:"spec"`
-	Seen uint64 `json:"seen,omitempty"`
+	Spec    Spec   `json:"spec"`
+	Seen    uint64 `json:"seen,omitempty"`
+	Base    uint64 `json:"base,omitempty"`
+	Restart string `json:"restart,omitempty"`
+	ImageID string `json:"image_id,omitempty"`
+	By      string `json:"by,omitempty"`
+	Why     string `json:"why,omitempty"`
 }
 
 // RemoveService asks for the end of a service; when its last container is gone
 // the service goes too.
 type RemoveService struct {
 	Name string `json:"name"`
+	By   string `json:"by,omitempty"`
 }
 
 // ScaleByHand fixes the number of containers; Count 0 gives it back to the rule.
 type ScaleByHand struct {
 	Service string `json:"service"`
 	Count   int    `json:"count"`
+	By      string `json:"by,omitempty"`
 }
 
 // Decide records a scale decision.
@@ -107,6 +171,7 @@ type Place struct {
 	Node    string `json:"node"`
 	Port    int    `json:"port"`
 	Reason  string `json:"reason,omitempty"`
+	StandIn bool   `json:"stand_in,omitempty"`
 }
 
 // Row names a row and the version of it that a command was born from.
@@ -195,6 +260,44 @@ type Note struct {
 	Number  int    `json:"number,omitempty"`
 	Node    string `json:"node,omitempty"`
 	Reason  string `json:"reason,omitempty"`
+	By      string `json:"by,omitempty"`
+}
+
+// Renew drains a row and has it begin anew on Node, with the service's newest build
+// (Build, else it is stale), when it has stopped: same number, same port.
+type Renew struct {
+	Row      Row    `json:"row"`
+	Node     string `json:"node"`
+	Build    uint64 `json:"build"`
+	Deadline int64  `json:"deadline"` // of the drain; a stamp, ms
+	Reason   string `json:"reason,omitempty"`
+}
+
+// RollBack takes a service from revision Left, its newest, back to what revision To
+// was, as a new revision. Failed says that Left has shown to be no good.
+type RollBack struct {
+	Service string `json:"service"`
+	Left    uint64 `json:"left"`
+	To      uint64 `json:"to"`
+	Failed  bool   `json:"failed,omitempty"`
+	By      string `json:"by,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// EndRollout records what became of a service's newest revision.
+type EndRollout struct {
+	Service  string  `json:"service"`
+	Revision uint64  `json:"revision"`
+	Outcome  Outcome `json:"outcome"` // good or failed
+	Reason   string  `json:"reason,omitempty"`
+}
+
+// DrainNode has a node's containers made elsewhere until Deadline (stamp, ms) and no
+// more put there; Deadline 0 ends that.
+type DrainNode struct {
+	ID       string `json:"id"`
+	Deadline int64  `json:"deadline,omitempty"`
+	By       string `json:"by,omitempty"`
 }
 
 // Kind of each command.
@@ -216,111 +319,7 @@ func (Forget) Kind() Kind        { return KindForget }
 func (Observe) Kind() Kind       { return KindObserve }
 func (TakeTurns) Kind() Kind     { return KindTakeTurns }
 func (Note) Kind() Kind          { return KindNote }
-
-// ErrCorrupt means that bytes are not a command: damaged on disk or on the way.
-var ErrCorrupt = errors.New("corrupt command")
-
-// ErrUnknownCommand means that a newer release wrote the command. The node must
-// stop and be upgraded; skipping it would make this node diverge.
-var ErrUnknownCommand = errors.New("unknown command: upgrade this node")
-
-// headLen is kind, version, CRC-32C and stamp, in bytes.
-const headLen = 1 + 1 + 4 + 8
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// Encode returns c as it stands in the log: kind, version, CRC-32C (of all the
-// rest), stamp in milliseconds (all big-endian), body as JSON.
-func Encode(stamp int64, c Command) ([]byte, error) {
-	body, err := json.Marshal(c)
-	if err != nil {
-		return nil, fmt.Errorf("encode command %d: %w", c.Kind(), err)
-	}
-	if headLen+len(body) > MaxCommand {
-		return nil, fmt.Errorf("command %d is %d bytes long; at most %d are allowed: make the spec smaller", c.Kind(), headLen+len(body), MaxCommand)
-	}
-	b := make([]byte, headLen, headLen+len(body))
-	b[0], b[1] = byte(c.Kind()), commandVersion
-	binary.BigEndian.PutUint64(b[6:], uint64(stamp))
-	b = append(b, body...)
-	binary.BigEndian.PutUint32(b[2:], checksum(b))
-	return b, nil
-}
-
-func checksum(b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(b[:2], castagnoli), castagnoli, b[6:])
-}
-
-// Decode reads what Encode wrote. It never panics; any other bytes give
-// ErrCorrupt or ErrUnknownCommand.
-func Decode(b []byte) (stamp int64, c Command, err error) {
-	if len(b) < headLen || len(b) > MaxCommand {
-		return 0, nil, fmt.Errorf("%w: %d bytes long", ErrCorrupt, len(b))
-	}
-	if got, want := binary.BigEndian.Uint32(b[2:]), checksum(b); got != want {
-		return 0, nil, fmt.Errorf("%w: checksum %08x, content has %08x", ErrCorrupt, got, want)
-	}
-	if b[1] > commandVersion {
-		return 0, nil, fmt.Errorf("%w: kind %d version %d", ErrUnknownCommand, b[0], b[1])
-	}
-	stamp = int64(binary.BigEndian.Uint64(b[6:]))
-	c, err = decodeBody(Kind(b[0]), b[headLen:])
-	return stamp, c, err
-}
-
-func decodeBody(k Kind, body []byte) (Command, error) {
-	switch k {
-	case KindInitCluster:
-		return decodeAs[InitCluster](body)
-	case KindPutNode:
-		return decodeAs[PutNode](body)
-	case KindSetNodeStatus:
-		return decodeAs[SetNodeStatus](body)
-	case KindRemoveNode:
-		return decodeAs[RemoveNode](body)
-	case KindPutService:
-		return decodeAs[PutService](body)
-	case KindRemoveService:
-		return decodeAs[RemoveService](body)
-	case KindScaleByHand:
-		return decodeAs[ScaleByHand](body)
-	case KindDecide:
-		return decodeAs[Decide](body)
-	case KindPlace:
-		return decodeAs[Place](body)
-	case KindSetStatus:
-		return decodeAs[SetStatus](body)
-	case KindRelaunch:
-		return decodeAs[Relaunch](body)
-	case KindBackOff:
-		return decodeAs[BackOff](body)
-	case KindDrain:
-		return decodeAs[Drain](body)
-	case KindStop:
-		return decodeAs[Stop](body)
-	case KindForget:
-		return decodeAs[Forget](body)
-	case KindObserve:
-		return decodeAs[Observe](body)
-	case KindTakeTurns:
-		return decodeAs[TakeTurns](body)
-	case KindNote:
-		return decodeAs[Note](body)
-	}
-	return nil, fmt.Errorf("%w: kind %d", ErrUnknownCommand, k)
-}
-
-// decodeAs decodes a body strictly: a key that this release does not know was
-// written by a newer one and must not be dropped silently.
-func decodeAs[C Command](body []byte) (Command, error) {
-	var c C
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return nil, fmt.Errorf("%w: kind %d: %w", ErrCorrupt, c.Kind(), err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: kind %d: bytes after the body", ErrCorrupt, c.Kind())
-	}
-	return c, nil
-}
+func (Renew) Kind() Kind         { return KindRenew }
+func (RollBack) Kind() Kind      { return KindRollBack }
+func (EndRollout) Kind() Kind    { return KindEndRollout }
+func (DrainNode) Kind() Kind     { return KindDrainNode }

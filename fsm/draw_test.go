@@ -73,8 +73,17 @@ func command(t *rapid.T, s *State) Command {
 		{1, func() Command { return RemoveNode{ID: node} }},
 		{1 + 8/(1+2*len(s.Services)), func() Command {
 			sv, _ := s.Service(service)
-			return PutService{Spec: drawnSpec(t, service), Seen: oneOf(t, 0, older(t, sv.Index))}
+			return PutService{Spec: drawnSpec(t, service), Seen: oneOf(t, 0, older(t, sv.Index)), Base: oneOf(t, 0, older(t, sv.Newest().Number)), Restart: oneOf(t, "", "", "r1", "r2"), ImageID: oneOf(t, "", "i1", "i2"), By: reason(t)}
 		}},
+		{2, func() Command {
+			sv, _ := s.Service(service)
+			left := older(t, sv.Newest().Number)
+			if roll(t, 2) == 0 {
+				return EndRollout{Service: service, Revision: left, Outcome: oneOf(t, Good, Good, Failed, "odd"), Reason: reason(t)}
+			}
+			return RollBack{Service: service, Left: left, To: left - min(left, uint64(roll(t, 4))), Failed: roll(t, 2) == 0, Reason: reason(t)}
+		}},
+		{1, func() Command { return DrainNode{ID: node, Deadline: oneOf(t, 0, s.Stamp+1000)} }},
 		{1, func() Command { return RemoveService{Name: service} }},
 		{1, func() Command { return ScaleByHand{Service: service, Count: roll(t, 12)} }},
 		{1, func() Command {
@@ -155,18 +164,22 @@ func rowCommand(t *rapid.T, s *State, c Container) Command {
 		return BackOff{Row: r, RetryAt: s.Stamp + 1000, Failures: roll(t, 5), Reason: reason(t)}
 	}
 	drain := func() Command { return Drain{Row: r, Deadline: s.Stamp + 1000, Reason: reason(t)} }
+	renew := func() Command {
+		sv, _ := s.Service(c.Service)
+		return Renew{Row: r, Node: oneOf(t, c.Node, oneOf(t, drawnNodes...)), Build: older(t, sv.Newest().Build), Deadline: s.Stamp + 1000, Reason: reason(t)}
+	}
 	stop := func() Command { return Stop{Row: r, Reason: reason(t)} }
 	forget := func() Command { return Forget{Row: r, Reason: reason(t)} }
 	anything := observe(Pending, Starting, Running, Stopped, Draining, "odd")
-	next := []func() Command{observe(Starting, Running, Stopped), anything, healthy, relaunch, backOff, drain, stop, forget}
+	next := []func() Command{observe(Starting, Running, Stopped), anything, healthy, relaunch, backOff, drain, renew, stop, forget}
 	switch {
 	case roll(t, 4) == 0:
 	case c.Desired != Running:
 		next = []func() Command{observe(Stopped), stop, stop, forget}
 	case c.Observed == Running:
-		next = []func() Command{healthy, healthy, healthy, drain, relaunch, observe(Running, Stopped)}
+		next = []func() Command{healthy, healthy, healthy, drain, renew, renew, relaunch, observe(Running, Stopped)}
 	case c.Observed == Stopped:
-		next = []func() Command{relaunch, relaunch, backOff, drain, stop}
+		next = []func() Command{relaunch, relaunch, backOff, drain, renew, stop}
 	default:
 		next = []func() Command{observe(Starting, Running, Running, Running, Stopped)}
 	}

@@ -9,7 +9,7 @@ import (
 // Check returns the first invariant that s breaks, or nil. Tests call it after
 // every apply, Restore before it accepts a snapshot.
 func Check(s *State) error {
-	for _, check := range []func(*State) error{checkOrder, checkRows, checkTurns, checkEvents} {
+	for _, check := range []func(*State) error{checkOrder, checkRows, checkRevisions, checkTurns, checkEvents, checkTrust} {
 		if err := check(s); err != nil {
 			return fmt.Errorf("invariant broken at index %d: %w", s.Applied, err)
 		}
@@ -65,8 +65,34 @@ func checkRows(s *State) error {
 			return fmt.Errorf("%s is observed %q", name, c.Observed)
 		case c.Status && c.Observed != Running:
 			return fmt.Errorf("%s is healthy but %s", name, c.Observed)
+		case c.NextNode != "" && c.Desired == Running:
+			return fmt.Errorf("%s is to run, and to begin anew on %s", name, c.NextNode)
 		case c.Index > s.Applied || c.Created > c.Index:
 			return fmt.Errorf("%s was made at %d, touched at %d", name, c.Created, c.Index)
+		}
+	}
+	return nil
+}
+
+// checkRevisions: they stand in order, the newest has the service's spec, and what
+// each row runs can be told.
+func checkRevisions(s *State) error {
+	for _, sv := range s.Services {
+		builds := map[uint64]bool{}
+		last := uint64(0)
+		for _, r := range sv.Revisions {
+			if r.Number <= last || r.Build < 1 || r.Build > r.Number {
+				return fmt.Errorf("%s: revision %d of build %d comes after %d", sv.Name, r.Number, r.Build, last)
+			}
+			last, builds[r.Build] = r.Number, true
+		}
+		if !sameSpec(sv.Newest().Spec, sv.Spec) {
+			return fmt.Errorf("%s has another spec than its revision %d", sv.Name, last)
+		}
+		for _, c := range s.Rows(sv.Name) {
+			if !builds[c.Build] {
+				return fmt.Errorf("%s/%d is of build %d, which no revision tells of", c.Service, c.Number, c.Build)
+			}
 		}
 	}
 	return nil

@@ -26,19 +26,26 @@ func TestCheckFinds(t *testing.T) {
 		`is observed "draining"`: func(s *State) {
 			s.Containers[0].Observed = Draining
 		},
-		"healthy but starting":     func(s *State) { s.Containers[0].Status, s.Containers[0].Observed = true, Starting },
-		"touched at 99":            func(s *State) { s.Containers[0].Index = 99 },
-		"was made at 50":           func(s *State) { s.Containers[0].Created = 50 },
-		"on n1 has no service":     func(s *State) { s.Leases[0].Service = "abc" },
-		"issued are 10":            func(s *State) { s.Services[0].Turn = 10 },
-		"hold the same turns":      func(s *State) { s.Leases[1].From = 5 },
-		"buckets of acts are not":  func(s *State) { s.Services[0].Buckets = []Bucket{{5, 1}, {5, 1}} },
-		"1001 events":              func(s *State) { s.Events = make([]Event, MaxEvents+1) },
-		"older than the one befor": func(s *State) { s.Events[0].Index = 9 },
+		"healthy but starting":      func(s *State) { s.Containers[0].Status, s.Containers[0].Observed = true, Starting },
+		"to begin anew on n2":       func(s *State) { s.Containers[0].NextNode = "n2" },
+		"revision 1 of build 2":     func(s *State) { s.Services[0].Revisions[0].Build = 2 },
+		"another spec than its rev": func(s *State) { s.Services[0].Spec.Image = "odd" },
+		"is of build 7, which":      func(s *State) { s.Containers[1].Build = 7 },
+		"touched at 99":             func(s *State) { s.Containers[0].Index = 99 },
+		"was made at 50":            func(s *State) { s.Containers[0].Created = 50 },
+		"on n1 has no service":      func(s *State) { s.Leases[0].Service = "abc" },
+		"issued are 10":             func(s *State) { s.Services[0].Turn = 10 },
+		"hold the same turns":       func(s *State) { s.Leases[1].From = 5 },
+		"buckets of acts are not":   func(s *State) { s.Services[0].Buckets = []Bucket{{5, 1}, {5, 1}} },
+		"1001 events":               func(s *State) { s.Events = make([]Event, MaxEvents+1) },
+		"older than the one befor":  func(s *State) { s.Events[0].Index = 9 },
 	} {
 		s := *good
 		s.Services, s.Nodes, s.Leases = slices.Clone(s.Services), slices.Clone(s.Nodes), slices.Clone(s.Leases)
 		s.Containers, s.Events = slices.Clone(s.Containers), slices.Clone(s.Events)
+		for i := range s.Services {
+			s.Services[i].Revisions = slices.Clone(s.Services[i].Revisions)
+		}
 		spoil(&s)
 		if err := Check(&s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)

@@ -273,7 +273,7 @@ func checkStrictly(s *State) error {
 		if n := int64(len(sv.Buckets)); n > seen {
 			return fmt.Errorf("%s keeps %d buckets, %d can be looked at", sv.Name, n, seen)
 		}
-		if sv.Index > s.Applied || sv.SpecIndex > sv.Index || sv.Decision.Desired < 0 {
+		if sv.Index > s.Applied || len(sv.Revisions) > MaxRevisions+len(s.Containers) || sv.Decision.Desired < 0 {
 			return fmt.Errorf("service %+v", sv)
 		}
 	}

@@ -8,6 +8,7 @@ func last(s *State) Event { return s.Events[len(s.Events)-1] }
 // TestRelaunchForgets what the generation before was and met.
 func TestRelaunchForgets(t *testing.T) {
 	s := table(t)
+	began := row(t, s, 1).Began
 	s = must(t, s, PutService{Spec: Spec{Name: "acts", Image: "acts:2"}.WithDefaults()})
 	s = must(t, s, Observe{Node: "n1", Service: "acts", Number: 1, Generation: 1, Phase: Running, LocalAddr: "172.17.0.2:8000"})
 	s = must(t, s, SetStatus{Row: row(t, s, 1).Row(), Status: true})
@@ -16,14 +17,13 @@ func TestRelaunchForgets(t *testing.T) {
 		t.Errorf("a healthy row in a back-off: %+v", r)
 	}
 	s = must(t, s, Observe{Node: "n1", Service: "acts", Number: 1, Generation: 1, Phase: Stopped, LocalAddr: "172.17.0.2:8000", PortTaken: true, Reason: "port 8000 is taken"})
-	if r := row(t, s, 1); !r.PortTaken || r.Image != "acts:1" {
+	if r := row(t, s, 1); !r.PortTaken || r.Image != "acts:1" || !r.Proven {
 		t.Errorf("before its relaunch: %+v", r)
 	}
 	s = must(t, s, Relaunch{Row: row(t, s, 1).Row(), Node: "n1", Port: 8007, Reason: "port 8000 is taken"})
-	sv, _ := s.Service("acts")
 	want := Container{
 		Service: "acts", Number: 1, Generation: 2, Node: "n1", Port: 8007, Desired: Running, Observed: Pending,
-		SpecIndex: sv.SpecIndex, Image: "acts:2", Reason: "port 8000 is taken", Since: s.Stamp, Created: row(t, s, 1).Created, Index: s.Applied,
+		Build: 1, Began: began, Proven: true, Image: "acts:1", Reason: "port 8000 is taken", Since: s.Stamp, Created: row(t, s, 1).Created, Index: s.Applied,
 	}
 	if r := row(t, s, 1); r != want {
 		t.Errorf("after its relaunch\n%+v, want\n%+v", r, want)

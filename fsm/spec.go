@@ -31,7 +31,9 @@ type Spec struct {
 	Image   string            `json:"image" yaml:"image"`
 	Command []string          `json:"command,omitempty" yaml:"command,omitempty"`
 	Env     map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
-	User    string            `json:"user,omitempty" yaml:"user,omitempty"` // numeric uid or uid:gid
+	// SecretEnv is environment too, whose values are sealed wherever they are kept.
+	SecretEnv map[string]string `json:"secret_env,omitempty" yaml:"secret_env,omitempty"`
+	User      string            `json:"user,omitempty" yaml:"user,omitempty"` // numeric uid or uid:gid
 	// ContainerPort is where the service listens inside its container.
 	ContainerPort int `json:"container_port,omitempty" yaml:"container_port,omitempty"`
 	// PortBase is the first port of the machine it is published on.
@@ -42,12 +44,13 @@ type Spec struct {
 	Health    Health    `json:"health" yaml:"health,omitempty"`
 	Scale     Scale     `json:"scale" yaml:"scale,omitempty"`
 	Resources Resources `json:"resources" yaml:"resources,omitempty"`
+	Rollout   Rollout   `json:"rollout" yaml:"rollout,omitempty"`
 
 	// Turn is "leased" or "exact".
 	Turn string `json:"turn,omitempty" yaml:"turn,omitempty"`
 	// Uncounted are path prefixes whose requests do not count for scaling;
-	// paths outside /api/ never do.
-	Uncounted      []string `json:"uncounted,omitempty" yaml:"uncounted,omitempty"`
+	// paths outside /api/ never do. Absent are the defaults; an empty list is none.
+	Uncounted      []string `json:"uncounted,omitzero" yaml:"uncounted,omitempty"`
 	ExposeInternal bool     `json:"expose_internal,omitempty" yaml:"expose_internal,omitempty"`
 	DebugHeaders   bool     `json:"debug_headers,omitempty" yaml:"debug_headers,omitempty"`
 	// MaxBody is the largest request body, in bytes.
@@ -91,6 +94,15 @@ type Resources struct {
 	Pids      int64   `json:"pids,omitempty" yaml:"pids,omitempty"`
 }
 
+// Rollout says how a new version takes the place of the old one.
+type Rollout struct {
+	// Parallel is how many containers are replaced at once, each with a stand-in.
+	Parallel int `json:"parallel,omitempty" yaml:"parallel,omitempty"`
+	// HealthyWithin is how long a container of the new version may take until it has
+	// been healthy once; then the service goes back to the version before.
+	HealthyWithin Duration `json:"healthy_within,omitempty" yaml:"healthy_within,omitempty"`
+}
+
 // WithDefaults returns s with every zero field set to its default. The scaling
 // rule is the original orchestrator's: floor(N/20)+1 over two minutes, 1 to 10.
 func (s Spec) WithDefaults() Spec {
@@ -108,6 +120,8 @@ func (s Spec) WithDefaults() Spec {
 	or(&s.Resources.MemoryMiB, 256)
 	or(&s.Resources.CPUs, 1)
 	or(&s.Resources.Pids, 256)
+	or(&s.Rollout.Parallel, 1)
+	or(&s.Rollout.HealthyWithin, max(Duration(30*time.Second), 2*s.Health.StartTimeout))
 	or(&s.Turn, "leased")
 	or(&s.MaxBody, 16<<20)
 	or(&s.Timeout, Duration(30*time.Second))
@@ -184,6 +198,8 @@ func (s Spec) Validate() error {
 	between("resources.memory_mib", s.Resources.MemoryMiB, 6, 1<<20, " MiB")
 	check(s.Resources.CPUs >= 0.01 && s.Resources.CPUs <= 512, "resources.cpus", s.Resources.CPUs, "between 0.01 and 512")
 	between("resources.pids", s.Resources.Pids, 16, 1<<20, "")
+	between("rollout.parallel", int64(s.Rollout.Parallel), 1, 50, "")
+	spanning("rollout.healthy_within", s.Rollout.HealthyWithin, max(time.Second, time.Duration(s.Health.StartTimeout)), time.Hour)
 	check(s.Turn == "leased" || s.Turn == "exact", "turn", fmt.Sprintf("%q", s.Turn), `"leased" or "exact"`)
 	between("max_body", s.MaxBody, 1, 1<<40, " bytes")
 	spanning("timeout", s.Timeout, 100*time.Millisecond, time.Hour)
@@ -205,6 +221,11 @@ func (s Spec) Validate() error {
 	}
 	for _, k := range sortedKeys(s.Env) {
 		check(envRE.MatchString(k) && !strings.Contains(s.Env[k], "\x00"), "env."+k, fmt.Sprintf("%q", k), "letters, digits and underscores, not beginning with a digit")
+	}
+	for _, k := range sortedKeys(s.SecretEnv) {
+		_, twice := s.Env[k]
+		check(envRE.MatchString(k) && !strings.Contains(s.SecretEnv[k], "\x00"), "secret_env."+k, "its name or a NUL in its value", "letters, digits and underscores, not beginning with a digit")
+		check(!twice, "secret_env."+k, "that env has it too", "name it once")
 	}
 	if len(e) == 0 {
 		return nil

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -60,5 +61,29 @@ func TestValidateNamesTheKey(t *testing.T) {
 	var none SpecError
 	if err := (Spec{}).WithDefaults().Validate(); !errors.As(err, &none) || len(none) != 2 || !strings.Contains(err.Error(), "; ") {
 		t.Errorf("nothing but defaults: %v", err)
+	}
+}
+
+// TestNothingUncounted: an empty list is another wish than none, all the way to the table
+// and through a snapshot.
+func TestNothingUncounted(t *testing.T) {
+	for text, want := range map[string]int{`{"name":"a","image":"a:1"}`: 3, `{"name":"a","image":"a:1","uncounted":[]}`: 0, `{"name":"a","image":"a:1","uncounted":["/x"]}`: 1} {
+		var s Spec
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // what orchctl sends is read by the node, and filled in again
+			b, err := json.Marshal(s.WithDefaults())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s = Spec{}
+			if err := json.Unmarshal(b, &s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := len(s.WithDefaults().Uncounted); got != want {
+			t.Errorf("%s: %d, want %d", text, got, want)
+		}
 	}
 }

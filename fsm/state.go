@@ -85,14 +85,17 @@ type State struct {
 	Nodes      []Node      `json:"nodes,omitempty"`      // by ID
 	Leases     []Lease     `json:"leases,omitempty"`     // by Service, Node
 	Events     []Event     `json:"events,omitempty"`     // oldest first, at most MaxEvents
+
+	Trust Trust `json:"trust,omitzero"`
 }
 
 // Service is a spec and what the cluster knows about the service as a whole.
 type Service struct {
 	Name string `json:"name"`
 	Spec Spec   `json:"spec"`
-	// SpecIndex is the index at which Spec was put.
-	SpecIndex uint64 `json:"spec_index"`
+	// Revisions are the specs it has had, oldest first, at most MaxRevisions and
+	// those that a row still runs. The last one has Spec.
+	Revisions []Revision `json:"revisions,omitempty"`
 	// Index is the index that last touched this service, turns and counts aside.
 	Index uint64 `json:"index"`
 	// Manual is the number of containers set by hand; 0 means automatic.
@@ -105,6 +108,39 @@ type Service struct {
 	Buckets []Bucket `json:"buckets,omitempty"`
 	// Decision is the last scale decision.
 	Decision Decision `json:"decision"`
+}
+
+// Outcome is how the roll-out of a revision has ended, or that it has not.
+type Outcome string
+
+// The outcomes of a roll-out.
+const (
+	Rolling  Outcome = "rolling"
+	Good     Outcome = "good"
+	Failed   Outcome = "failed"
+	Replaced Outcome = "replaced" // by another before its end
+)
+
+// Revision is one version of a service's spec, and what became of it.
+type Revision struct {
+	Number uint64 `json:"number"` // from 1
+	// Build names the containers that the spec asks for: the number of the revision
+	// that first asked for these. Revisions of one build differ only in what no
+	// container has to be replaced for.
+	Build uint64 `json:"build"`
+	Spec  Spec   `json:"spec"`
+	// ImageID is what the spec's image meant where it was applied; empty if unknown.
+	ImageID string `json:"image_id,omitempty"`
+	At      int64  `json:"at"` // stamp, ms
+	By      string `json:"by,omitempty"`
+	Why     string `json:"why,omitempty"`
+	// From is the revision that this one takes the service back to, or 0.
+	From uint64 `json:"from,omitempty"`
+	// Restart tells repeated requests for new containers of one spec apart.
+	Restart string  `json:"restart,omitempty"`
+	Outcome Outcome `json:"outcome"`
+	Reason  string  `json:"reason,omitempty"`
+	Ended   int64   `json:"ended,omitempty"` // stamp of the outcome, ms
 }
 
 // Bucket counts the requests that were reported within one second.
@@ -137,10 +173,21 @@ type Container struct {
 	// LocalAddr is host:port of the container on its own node's bridge, or
 	// empty where only the published port answers.
 	LocalAddr string `json:"local_addr,omitempty"`
-	// SpecIndex names the version of the spec that this generation runs.
-	SpecIndex uint64 `json:"spec_index"`
-	Image     string `json:"image"`
-	Reason    string `json:"reason,omitempty"`
+	// Build is the build (see Revision) that this generation is of.
+	Build uint64 `json:"build"`
+	// Began is the stamp (ms) at which the row came to its build, or to its node
+	// with it; Proven that it has been healthy since.
+	Began  int64 `json:"began"`
+	Proven bool  `json:"proven,omitempty"`
+	// NextNode is where the row begins anew once it has been drained and has
+	// stopped; empty where it goes.
+	NextNode string `json:"next_node,omitempty"`
+	// StandIn is true on a row that was placed to serve while others begin anew: it is
+	// the first to go.
+	StandIn bool   `json:"stand_in,omitempty"`
+	Image   string `json:"image"`
+	ImageID string `json:"image_id,omitempty"` // the one to run where it is there
+	Reason  string `json:"reason,omitempty"`
 	// PortTaken is true when the node found the port in use by someone else.
 	PortTaken bool `json:"port_taken,omitempty"`
 	// Failures counts relaunches since it was last healthy for long.
@@ -168,7 +215,12 @@ type Node struct {
 	Status     NodeStatus `json:"status"`
 	Reason     string     `json:"reason,omitempty"`
 	Since      int64      `json:"since"` // stamp of the last change of Status, ms
-	Index      uint64     `json:"index"`
+	// DrainDeadline is set while the node shall have no containers: the stamp (ms)
+	// at which they go without waiting for a stand-in.
+	DrainDeadline int64 `json:"drain_deadline,omitempty"`
+	// Key is the digest of the public key that its certificate is for.
+	Key   string `json:"key,omitempty"`
+	Index uint64 `json:"index"`
 }
 
 // Lease is the last run of turns that a node took of a service. It makes a
@@ -191,6 +243,7 @@ type Event struct {
 	Number  int    `json:"number,omitempty"`
 	Node    string `json:"node,omitempty"`
 	Reason  string `json:"reason,omitempty"`
+	By      string `json:"by,omitempty"` // who asked for it; empty for the cluster itself
 	// ID tells repeated notes apart; see Note.
 	ID string `json:"id,omitempty"`
 }
@@ -200,6 +253,9 @@ const (
 	// MaxEvents is the length of the ring of events: a thousand lines are
 	// more than a night of trouble and under 200 KiB.
 	MaxEvents = 1000
+	// MaxRevisions of a service are kept: two weeks of a release a day, and with the
+	// largest specs under a megabyte.
+	MaxRevisions = 10
 	// MaxReason is the longest reason kept, in bytes: one line of a terminal.
 	MaxReason = 200
 	// MaxPort is the highest port a container gets, so that a firewall rule can

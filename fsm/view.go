@@ -92,6 +92,49 @@ func (c Container) Phase() Phase {
 	return c.Observed
 }
 
+// Newest is the last of a service's revisions: the one that it is to run.
+func (sv Service) Newest() Revision {
+	if len(sv.Revisions) == 0 {
+		return Revision{}
+	}
+	return sv.Revisions[len(sv.Revisions)-1]
+}
+
+// LastGood is the newest revision whose roll-out went well, other than the one that
+// the service is to run.
+func (sv Service) LastGood() (Revision, bool) {
+	for i := len(sv.Revisions) - 2; i >= 0; i-- {
+		if sv.Revisions[i].Outcome == Good {
+			return sv.Revisions[i], true
+		}
+	}
+	return Revision{}, false
+}
+
+// Before is the newest revision that was good and has another spec than the service
+// is to have now: what it goes back to by hand.
+func (sv Service) Before() (Revision, bool) {
+	for i := len(sv.Revisions) - 2; i >= 0; i-- {
+		if r := sv.Revisions[i]; r.Outcome == Good && (r.Build != sv.Newest().Build || !sameSpec(r.Spec, sv.Spec)) {
+			return r, true
+		}
+	}
+	return Revision{}, false
+}
+
+// SpecOf is the spec that row's generation is made from.
+func (sv Service) SpecOf(row Container) Spec {
+	for i := len(sv.Revisions) - 1; i >= 0; i-- {
+		if sv.Revisions[i].Build == row.Build {
+			return sv.Revisions[i].Spec
+		}
+	}
+	return sv.Spec
+}
+
+// Leaving says whether a node shall have no containers: it drains, or is to leave.
+func (n Node) Leaving() bool { return n.Status == NodeDraining || n.DrainDeadline != 0 }
+
 // Row names this version of c for a command that is born from it.
 func (c Container) Row() Row {
 	return Row{Service: c.Service, Number: c.Number, Generation: c.Generation, Seen: c.Index}

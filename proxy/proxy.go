@@ -11,90 +11,60 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-)
-
-// Config of a proxy; zero fields take their defaults.
-type Config struct {
-	Node     string
-	Logger   *slog.Logger
-	Registry prometheus.Registerer // nil: no metrics
-	// Hold is how long a request waits for a row when none is in rotation.
-	Hold time.Duration
-	// DrainTimeout is how long requests in flight may go on after Run is to end.
-	DrainTimeout time.Duration
-	// DialTimeout bounds a connection to a row. The address of a container that was
-	// removed is silent for 3 s.
-	DialTimeout time.Duration
-}
-
-func (c Config) withDefaults() Config {
-	if c.Hold == 0 {
-		c.Hold = 2 * time.Second
-	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = 8 * time.Second
-	}
-	if c.DialTimeout == 0 {
-		c.DialTimeout = 500 * time.Millisecond
-	}
-	return c
-}
-
-// Limits of the listener.
-const (
-	maxHead        = 64 << 10 // bytes of a request's head
-	headTimeout    = 10 * time.Second
-	idleTimeout    = 75 * time.Second
-	idlePerRow     = 256 // connections kept to one row
-	idleRowTimeout = 30 * time.Second
 )
 
 // Proxy serves requests on one node.
 type Proxy struct {
 	cfg       Config
+	bounds    bounds // of a request's head
 	source    Turns
 	suspects  Suspects
+	dialer    net.Dialer
 	transport *http.Transport
 	metrics   *metrics
+	clients   registry
+	pipes     pipes
+	works     sync.Pool     // *work
+	buffers   sync.Pool     // *[copySize]byte
+	unrouted  rowStats      // answers to requests that no service was found for
+	seen      atomic.Uint64 // requests, for the access log's sample
+	visits    chan visit    // that wait to be logged
 	routing   atomic.Pointer[routing]
 
-	setting sync.Mutex // one SetTable at a time; guards pool and turns
+	setting sync.Mutex // one SetTable at a time; guards what follows
 	pool    map[rowKey]*upstream
 	turns   map[string]*turns
+	lines   map[string]*line
+	stats   map[statsKey]*rowStats
 	begin   func(*turns) // starts keeping a service's turns, once Run is on
 }
 
 // New returns a proxy; Run starts it.
 func New(cfg Config, source Turns, suspects Suspects) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, source: source, suspects: suspects, pool: map[rowKey]*upstream{}, turns: map[string]*turns{}}
+	p := &Proxy{cfg: cfg, source: source, suspects: suspects, pool: map[rowKey]*upstream{}, turns: map[string]*turns{}, lines: map[string]*line{}, stats: map[statsKey]*rowStats{}, visits: make(chan visit, accessBuffer)}
+	p.dialer = net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 15 * time.Second}
 	p.transport = &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:            p.dialer.DialContext,
 		MaxIdleConnsPerHost:    idlePerRow,
 		IdleConnTimeout:        idleRowTimeout,
+		ExpectContinueTimeout:  continueTimeout,
 		DisableCompression:     true, // what the client asked for is what the row is asked for
 		MaxResponseHeaderBytes: maxHead,
 		ReadBufferSize:         16 << 10,
 		WriteBufferSize:        16 << 10,
 	}
-	p.metrics = newMetrics(cfg.Registry, p)
+	p.bounds = bounds{cfg.MaxHead, cfg.MaxFields, cfg.MaxTarget}
+	p.works.New = func() any { return newWork(&p.bounds) }
+	p.buffers.New = func() any { return new([copySize]byte) }
+	p.metrics = newMetrics(p)
+	p.clients.began = time.Now()
 	p.SetTable(Table{})
-	return p
-}
-
-// turnsOf is called with setting held.
-func (p *Proxy) turnsOf(service string) *turns {
-	t := p.turns[service]
-	if t == nil {
-		t = newTurns(service, p.cfg.Node, p.source)
-		p.turns[service] = t
-		if p.begin != nil {
-			p.begin(t)
-		}
+	if cfg.Registry != nil {
+		cfg.Registry.MustRegister(p.metrics)
 	}
-	return t
+	return p
 }
 
 // Run serves on every listener until ctx ends; then it accepts nothing more, lets
@@ -111,34 +81,80 @@ func (p *Proxy) Run(ctx context.Context, listeners ...net.Listener) error {
 		p.begin(t)
 	}
 	p.setting.Unlock()
-	server := &http.Server{
-		Handler: p, ReadHeaderTimeout: headTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHead,
-		ErrorLog: slog.NewLogLogger(p.cfg.Logger.Handler(), slog.LevelDebug),
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	for _, l := range listeners {
-		g.Go(func() error {
-			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serve requests on %s: %w", l.Addr(), err)
-			}
-			return nil
-		})
-	}
-	<-ctx.Done()
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.DrainTimeout)
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		p.cfg.Logger.Warn("requests cut off at the drain timeout", "timeout", p.cfg.DrainTimeout)
-		server.Close()
-	}
-	err := g.Wait()
+	endLog := p.logVisits()
+	err := p.serve(ctx, listeners)
+	endLog()
 	p.setting.Lock()
 	p.begin = func(*turns) {}
 	p.setting.Unlock()
 	stop()
 	keepers.Wait()
 	p.transport.CloseIdleConnections()
+	p.pipes.close()
+	p.setting.Lock()
+	for _, u := range p.pool {
+		u.idle.close()
+	}
+	p.setting.Unlock()
 	return err
+}
+
+// serve returns when every connection has been closed.
+func (p *Proxy) serve(ctx context.Context, listeners []net.Listener) error {
+	cut, stop := context.WithCancelCause(context.WithoutCancel(ctx)) // ends what outlives the drain timeout
+	defer stop(nil)
+	g, ctx := errgroup.WithContext(ctx)
+	server := p.server(cut)
+	taken := newHandover()
+	g.Go(func() error { return ended(server.Serve(taken)) })
+	g.Go(func() error { p.clients.sweep(cut, p); return nil })
+	var own []net.Listener
+	for _, l := range listeners {
+		if _, tls := l.(*tlsListener); p.cfg.NetHTTP && !tls {
+			g.Go(func() error { return ended(server.Serve(l)) })
+			continue
+		}
+		own = append(own, l)
+		g.Go(func() error { return p.accept(ctx, cut, l, taken) })
+	}
+	<-ctx.Done()
+	for _, l := range own {
+		l.Close() // its accept returns
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.DrainTimeout)
+	defer cancel()
+	late := make(chan struct{})
+	go func() {
+		defer close(late)
+		if server.Shutdown(drain) != nil {
+			server.Close()
+		}
+	}()
+	if !p.clients.drain(drain) {
+		p.cfg.Logger.Warn("requests cut off at the drain timeout", "timeout", p.cfg.DrainTimeout)
+	}
+	<-late
+	stop(errDraining)
+	p.clients.cut()
+	return g.Wait()
+}
+
+var errDraining = errors.New("the node shuts down")
+
+// server is net/http's, for the connections that it serves.
+func (p *Proxy) server(cut context.Context) *http.Server {
+	return &http.Server{
+		Handler: http.HandlerFunc(p.ServeHTTP), ReadHeaderTimeout: p.cfg.HeadTimeout, IdleTimeout: p.cfg.IdleTimeout, MaxHeaderBytes: p.cfg.MaxHead,
+		ErrorLog:    slog.NewLogLogger(p.cfg.Logger.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return cut },
+	}
+}
+
+func ended(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve requests: %w", err)
 }
 
 // Mode is the source of turns in force for a service.
@@ -150,13 +166,10 @@ type Mode struct {
 
 // Status returns the modes of all services.
 func (p *Proxy) Status() []Mode {
-	p.setting.Lock()
-	defer p.setting.Unlock()
-	r := p.routing.Load()
 	var out []Mode
-	for name, s := range r.services {
-		m := Mode{Service: name, Source: Source(s.Mode)}
-		if since := s.turns.failing.Load(); since != 0 {
+	for _, s := range p.routing.Load().table.Services {
+		m := Mode{Service: s.Name, Source: Source(s.Mode)}
+		if since := p.routing.Load().services[s.Name].turns.alone.Load(); since != 0 {
 			m.Source, m.Since = Local, time.Unix(0, since)
 		}
 		out = append(out, m)

@@ -6,37 +6,57 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/url"
-	"path"
-	"strings"
 )
 
 // refusal is an answer that the proxy gives itself.
 type refusal struct {
 	status  int
 	message string
+	limit   limit // that the request met
 }
 
 func (r *refusal) Error() string { return r.message }
 
 var (
-	errNoRow      = &refusal{http.StatusServiceUnavailable, "no container is in rotation; try again in a moment"}
-	errNoService  = &refusal{http.StatusNotFound, "no service has a route for this path"}
-	errInternal   = &refusal{http.StatusForbidden, "this path is internal to the service and closed on the public port"}
-	errBody       = &refusal{http.StatusBadRequest, "the body does not end as its framing says"}
-	errTooLarge   = &refusal{http.StatusRequestEntityTooLarge, "the body is larger than this service accepts"}
-	errConnection = &refusal{http.StatusBadRequest, "the Connection header names a header that may not be dropped"}
-	errUnreached  = &refusal{http.StatusBadGateway, "no container could be reached"}
-	errSlow       = &refusal{http.StatusGatewayTimeout, "the container took too long to answer"}
+	errNoRow       = &refusal{status: http.StatusServiceUnavailable, message: "no container is in rotation; try again in a moment"}
+	errBusy        = &refusal{status: http.StatusServiceUnavailable, message: "all containers are busy; try again in a moment", limit: limitRow}
+	errFull        = &refusal{status: http.StatusServiceUnavailable, message: "this node has as many connections as it may; try again in a moment"}
+	errNoService   = &refusal{status: http.StatusNotFound, message: "no service has a route for this path"}
+	errInternal    = &refusal{status: http.StatusForbidden, message: "this path is internal to the service and closed on the public port"}
+	errTooLarge    = &refusal{status: http.StatusRequestEntityTooLarge, message: "the body is larger than this service accepts", limit: limitBody}
+	errConnection  = &refusal{status: http.StatusBadRequest, message: "the Connection header names a header that may not be dropped"}
+	errUnreached   = &refusal{status: http.StatusBadGateway, message: "no container could be reached"}
+	errBadAnswer   = &refusal{status: http.StatusBadGateway, message: "the container's answer is not valid HTTP"}
+	errSlow        = &refusal{status: http.StatusGatewayTimeout, message: "the container took too long to answer", limit: limitAnswer}
+	errHeadTime    = &refusal{status: http.StatusRequestTimeout, message: "the request's header did not come in time", limit: limitHeadTime}
+	errBodyTime    = &refusal{status: http.StatusRequestTimeout, message: "the request's body did not come in time", limit: limitBodyTime}
+	errHeadSize    = &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's header is too large or has too many fields", limit: limitHead}
+	errTargetSize  = &refusal{status: http.StatusRequestURITooLong, message: "the request's target is too long", limit: limitTarget}
+	errVersion     = &refusal{status: http.StatusHTTPVersionNotSupported, message: "this port speaks HTTP/1.1 and HTTP/1.0"}
+	errConnect     = &refusal{status: http.StatusNotImplemented, message: "CONNECT is not for a gateway"}
+	errExpect      = &refusal{status: http.StatusExpectationFailed, message: "only 100-continue may be expected"}
+	errStart       = &refusal{status: http.StatusBadRequest, message: "the request line is malformed"}
+	errTarget      = &refusal{status: http.StatusBadRequest, message: "the request's target is malformed"}
+	errField       = &refusal{status: http.StatusBadRequest, message: "a header field is malformed"}
+	errLine        = &refusal{status: http.StatusBadRequest, message: "a line of the header does not end with CR LF"}
+	errHost        = &refusal{status: http.StatusBadRequest, message: "exactly one valid Host is needed, and it must agree with the target"}
+	errLength      = &refusal{status: http.StatusBadRequest, message: "Content-Length is malformed or contradicts itself"}
+	errBothLengths = &refusal{status: http.StatusBadRequest, message: "Content-Length and Transfer-Encoding exclude each other"}
+	errCoding      = &refusal{status: http.StatusBadRequest, message: "Transfer-Encoding may only be a single chunked, in HTTP/1.1"}
+	errChunk       = &refusal{status: http.StatusBadRequest, message: "the chunked body is malformed"}
+	errBodyEnd     = &refusal{status: http.StatusBadRequest, message: "the body ended before its length"}
 )
 
-// clientFault is a refusal for a body that could not be read to its end.
+// errGone says that the client has hung up: there is nobody to answer.
+var errGone = errors.New("the client has gone")
+
+// clientFault is a refusal for a body that net/http could not read to its end.
 func clientFault(err error) error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return errTooLarge
 	}
-	return errBody
+	return errChunk
 }
 
 // status is the one place where an error becomes an answer; what is not meant for
@@ -56,67 +76,30 @@ func status(err error) *refusal {
 	return errUnreached
 }
 
-// refuse answers err as plain JSON.
-func refuse(w http.ResponseWriter, err error) int {
+// body is what the client of a refused request reads.
+func (r *refusal) body() []byte {
+	b, err := json.Marshal(map[string]any{"error": map[string]any{"code": r.status, "message": r.message}})
+	if err != nil {
+		panic(err) // a string and a number always marshal
+	}
+	return append(b, '\n')
+}
+
+// retryAfter says whether the client should come again in a second.
+func (r *refusal) retryAfter() bool { return r.status == http.StatusServiceUnavailable }
+
+// refuse answers err over net/http.
+func (x *exchange) refuse(w http.ResponseWriter, err error) {
 	r := status(err)
-	body, _ := json.Marshal(map[string]any{"error": map[string]any{"code": r.status, "message": r.message}})
+	x.proxy.metrics.met(r.limit)
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	if r == errNoRow {
+	if x.leaves() {
+		h.Set("Connection", "close")
+	}
+	if r.retryAfter() {
 		h.Set("Retry-After", "1")
 	}
 	w.WriteHeader(r.status)
-	w.Write(append(body, '\n')) // the client is gone where this fails
-	return r.status
-}
-
-// plain is a path as any server might come to read it: decoded as often as it can be,
-// in lower case, without empty, dot and parameter segments.
-func plain(u *url.URL) string {
-	p := u.Path
-	for range 3 {
-		next, err := url.PathUnescape(p)
-		if err != nil || next == p {
-			break
-		}
-		p = next
-	}
-	p = strings.ReplaceAll(p, "\\", "/")
-	parts := strings.Split(p, "/")
-	for i, s := range parts {
-		parts[i], _, _ = strings.Cut(s, ";")
-	}
-	return strings.ToLower(path.Clean("/" + strings.Join(parts, "/")))
-}
-
-// internal says whether a path is of the service's internals.
-func internal(u *url.URL) bool { return strings.HasPrefix(plain(u), "/api/v1/_") }
-
-// counts says whether a request counts for scaling: those for the API, but for what
-// the spec leaves out.
-func counts(s *service, path string) bool {
-	if !strings.HasPrefix(path, "/api/") {
-		return false
-	}
-	for _, u := range s.Uncounted {
-		if strings.HasPrefix(path, u) {
-			return false
-		}
-	}
-	return true
-}
-
-// dropsTooMuch says whether Connection names a header without which the message
-// means something else (RFC 9110, 7.6.1 lets it name any).
-func dropsTooMuch(h http.Header) bool {
-	for _, line := range h.Values("Connection") {
-		for name := range strings.SplitSeq(line, ",") {
-			switch name = strings.ToLower(strings.TrimSpace(name)); {
-			case name == "host", name == "content-length", name == "transfer-encoding", name == "authorization",
-				name == "cookie", name == "forwarded", strings.HasPrefix(name, "x-forwarded-"):
-				return true
-			}
-		}
-	}
-	return false
+	w.Write(r.body()) // the client is gone where this fails
 }

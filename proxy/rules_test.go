@@ -7,10 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,7 +35,9 @@ func raw(t *testing.T, p *lab, request string) string {
 }
 
 // TestInternalsAreClosed to whatever a service might read as one of them.
-func TestInternalsAreClosed(t *testing.T) {
+func TestInternalsAreClosed(t *testing.T) { both(t, testInternalsAreClosed) }
+
+func testInternalsAreClosed(t *testing.T) {
 	var reached atomic.Int64
 	row := backend(t, 1, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/health" {
@@ -50,6 +49,7 @@ func TestInternalsAreClosed(t *testing.T) {
 		"/api/v1/_crash", "/api/v1/%5Fcrash", "/api/v1/%5fcrash", "/api/v1/%255Fcrash", "//api/v1/_crash", "/api//v1/_crash", "/./api/v1/_crash",
 		"/x/../api/v1/_crash", "/api/x/../v1/_crash", "/api/v1;a=b/_crash", "/API/V1/_CRASH", "/api/v1/_crash/", "/api/v1/_crash?x", "/api/v1/./_crash",
 		"/api/%2e/v1/_crash", "/api/x/%2e%2e/v1/_crash", "/api%2Fv1%2F_crash", "/api\\v1\\_crash", "http://h/api/v1/_crash",
+		"/api/v1/_crash/..", "/api/v1/_crash/../photos", "/api/v1/_crash/%2e%2e", "/api/v1/_crash;/..;/x", "/api/v1/_crash%2F..", "/../api/v1/_crash",
 	} {
 		got := raw(t, p, "POST "+target+" HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 		if !strings.Contains(got, " 403 ") && !strings.Contains(got, " 400 ") && !strings.Contains(got, " 404 ") {
@@ -67,26 +67,16 @@ func TestInternalsAreClosed(t *testing.T) {
 	}
 }
 
-func FuzzPlain(f *testing.F) {
-	for _, s := range []string{"/api/v1/_crash", "/%61pi/x/../v1//_CRASH;x", "/..", "", "/%2525"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, path string) {
-		got := plain(&url.URL{Path: path})
-		if !strings.HasPrefix(got, "/") || strings.Contains(got, "//") || strings.Contains(got+"/", "/../") {
-			t.Errorf("%q is read as %q", path, got)
-		}
-	})
-}
-
 // TestFraming: what is ambiguous is refused.
-func TestFraming(t *testing.T) {
+func TestFraming(t *testing.T) { both(t, testFraming) }
+
+func testFraming(t *testing.T) {
 	p := start(t, "n1", &counter{}, acts(1, rows(t, 1)...))
 	for name, c := range map[string]struct{ request, want string }{
 		"both lengths":           {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", " 4"},
 		"two lengths":            {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", " 400 "},
 		"a signed length":        {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +3\r\n\r\nabc", " 400 "},
-		"an odd encoding":        {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", " 501 "},
+		"an odd encoding":        {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", map[bool]string{false: " 400 ", true: " 501 "}[reference]},
 		"no host":                {"GET / HTTP/1.1\r\n\r\n", " 400 "},
 		"space before the colon": {"GET / HTTP/1.1\r\nHost : h\r\n\r\n", " 400 "},
 		"connection drops":       {"GET / HTTP/1.1\r\nHost: h\r\nConnection: close, content-length\r\n\r\n", " 400 "},
@@ -96,7 +86,7 @@ func TestFraming(t *testing.T) {
 	} {
 		got := raw(t, p, c.request)
 		if name == "both lengths" { // net/http drops the length and goes by the chunks, as RFC 9112 6.3 allows
-			if !strings.Contains(got, " 200 ") && !strings.Contains(got, c.want) {
+			if !(reference && strings.Contains(got, " 200 ")) && !strings.Contains(got, c.want) {
 				t.Errorf("%s: %s", name, got)
 			}
 			continue
@@ -108,7 +98,9 @@ func TestFraming(t *testing.T) {
 }
 
 // TestBadBodyIsTheClientsFault: it is told so, and no row is passed over for it.
-func TestBadBodyIsTheClientsFault(t *testing.T) {
+func TestBadBodyIsTheClientsFault(t *testing.T) { both(t, testBadBodyIsTheClientsFault) }
+
+func testBadBodyIsTheClientsFault(t *testing.T) {
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })))
 	got := raw(t, p, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n")
 	if !strings.Contains(got, " 400 ") {
@@ -120,14 +112,16 @@ func TestBadBodyIsTheClientsFault(t *testing.T) {
 }
 
 // TestAddressChangesUnderARequest: what is in flight at the old address is still seen.
-func TestAddressChangesUnderARequest(t *testing.T) {
+func TestAddressChangesUnderARequest(t *testing.T) { both(t, testAddressChangesUnderARequest) }
+
+func testAddressChangesUnderARequest(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	old := backend(t, 1, func(http.ResponseWriter, *http.Request) { close(entered); <-release })
 	next := backend(t, 1, nil)
 	p := start(t, "n1", &counter{}, acts(1, old))
 	answer := make(chan error, 1)
 	go func() {
-		resp, err := client.Get(p.url + "/")
+		resp, err := browser.Get(p.url + "/")
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -142,11 +136,13 @@ func TestAddressChangesUnderARequest(t *testing.T) {
 	if err := <-answer; err != nil {
 		t.Error(err)
 	}
-	client.CloseIdleConnections()
+	browser.CloseIdleConnections()
 }
 
 // TestHeaders: hop-by-hop ones end here, forwarded ones are set and not trusted.
-func TestHeaders(t *testing.T) {
+func TestHeaders(t *testing.T) { both(t, testHeaders) }
+
+func testHeaders(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	hosts := make(chan string, 1)
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
@@ -161,15 +157,16 @@ func TestHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Host = "acts.example"
-	for k, v := range map[string]string{"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6", "Connection": "X-Mine", "X-Mine": "1", "Keep-Alive": "1", "X-Kept": "1", "Upgrade": "h2c"} {
+	for k, v := range map[string]string{"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6", "Connection": "X-Mine", "X-Mine": "1", "Keep-Alive": "1", "X-Kept": "1", "Upgrade": "h2c",
+		"HTTP2-Settings": "AAMAAABkAAQAAP__", "X-Real-IP": "6.6.6.6", "X-Forwarded-Port": "443", "X_Forwarded_For": "6.6.6.6", "X-Original-URL": "/api/v1/_crash", "Proxy": "http://evil/", "X-Orch-Node": "n9"} {
 		req.Header.Set(k, v)
 	}
-	resp, err := client.Do(req)
+	resp, err := browser.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	t.Cleanup(client.CloseIdleConnections)
+	t.Cleanup(browser.CloseIdleConnections)
 	h := <-seen
 	if host := <-hosts; host != "acts.example" || h.Get("X-Forwarded-Host") != "acts.example" {
 		t.Errorf("host %q, forwarded %q", host, h.Get("X-Forwarded-Host"))
@@ -177,7 +174,10 @@ func TestHeaders(t *testing.T) {
 	if h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Proto") != "http" || h.Get("X-Kept") != "1" {
 		t.Errorf("headers %v", h)
 	}
-	for _, gone := range []string{"Forwarded", "X-Mine", "Keep-Alive", "Upgrade"} {
+	if got := h.Get("Forwarded"); got != `for=127.0.0.1;host="acts.example";proto=http` {
+		t.Errorf("Forwarded: %s", got)
+	}
+	for _, gone := range []string{"X-Mine", "Keep-Alive", "Upgrade", "Http2-Settings", "X-Real-Ip", "X-Forwarded-Port", "X_forwarded_for", "X-Original-Url", "Proxy", "X-Orch-Node"} {
 		if h.Get(gone) != "" {
 			t.Errorf("%s came through", gone)
 		}
@@ -188,7 +188,9 @@ func TestHeaders(t *testing.T) {
 }
 
 // TestLongestPrefixWins over all services, at segments.
-func TestLongestPrefixWins(t *testing.T) {
+func TestLongestPrefixWins(t *testing.T) { both(t, testLongestPrefixWins) }
+
+func testLongestPrefixWins(t *testing.T) {
 	table := acts(1, backend(t, 1, nil))
 	users := table.Services[0]
 	users.Name, users.Routes, users.Rows = "users", []string{"/api/v1/users"}, []Row{backend(t, 2, nil)}
@@ -202,7 +204,9 @@ func TestLongestPrefixWins(t *testing.T) {
 }
 
 // TestStreamsBothWays: what is written arrives before the end, in both directions.
-func TestStreamsBothWays(t *testing.T) {
+func TestStreamsBothWays(t *testing.T) { both(t, testStreamsBothWays) }
+
+func testStreamsBothWays(t *testing.T) {
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		lines := bufio.NewScanner(r.Body)
@@ -217,12 +221,12 @@ func TestStreamsBothWays(t *testing.T) {
 		t.Fatal(err)
 	}
 	go io.WriteString(w, "one\n")
-	resp, err := client.Do(req)
+	resp, err := browser.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	t.Cleanup(client.CloseIdleConnections)
+	t.Cleanup(browser.CloseIdleConnections)
 	answers := bufio.NewReader(resp.Body)
 	for i, word := range []string{"one", "two", "three"} {
 		if i > 0 {
@@ -235,7 +239,9 @@ func TestStreamsBothWays(t *testing.T) {
 	w.Close()
 }
 
-func TestWebSocket(t *testing.T) {
+func TestWebSocket(t *testing.T) { both(t, testWebSocket) }
+
+func testWebSocket(t *testing.T) {
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
@@ -266,83 +272,11 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-// TestDrainUnderLoad: rows come and go, each stopped as the leader would: only when
-// the proxy serves from a table in which it drains and has nothing in flight on it.
-// No request fails.
-func TestDrainUnderLoad(t *testing.T) {
-	type server struct {
-		row  Row
-		stop func()
-	}
-	launch := func(number int) server {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, number) })}
-		go s.Serve(l)
-		return server{Row{Number: number, Generation: 1, Addr: l.Addr().String(), Direct: true}, func() { s.Close() }}
-	}
-	old := launch(1)
-	p := start(t, "n1", &counter{}, acts(1, old.row))
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	var sent, failed atomic.Int64
-	for range 8 {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				resp, err := client.Post(p.url+"/api/v1/x", "text/plain", strings.NewReader("body"))
-				if err != nil || resp.StatusCode != 200 {
-					failed.Add(1)
-				}
-				if err == nil {
-					io.Copy(io.Discard, resp.Body)
-					resp.Body.Close()
-				}
-				sent.Add(1)
-			}
-		})
-	}
-	t.Cleanup(client.CloseIdleConnections)
-	for i := range uint64(200) {
-		next := launch(int(i) + 2)
-		deadline := time.Now().Add(10 * time.Second)
-		for before := sent.Load(); sent.Load() == before; { // each table serves something
-			if time.Now().After(deadline) {
-				t.Fatalf("no request ends any more, %d have", before)
-			}
-			runtime.Gosched()
-		}
-		draining := old.row
-		draining.Draining = true
-		p.SetTable(acts(2*i+2, draining, next.row))
-		for busy := true; busy; {
-			busy = false
-			for _, l := range p.InFlight() {
-				busy = busy || l.Number == old.row.Number
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("row %d does not drain: %+v", old.row.Number, p.InFlight())
-			}
-		}
-		old.stop()
-		p.SetTable(acts(2*i+3, next.row))
-		if p.Serving() != 2*i+3 {
-			t.Fatalf("serving %d", p.Serving())
-		}
-		old = next
-	}
-	cancel()
-	wg.Wait()
-	old.stop()
-	if failed.Load() > 0 || sent.Load() < 200 {
-		t.Errorf("%d of %d requests failed", failed.Load(), sent.Load())
-	}
-}
-
 // TestRowComesBack: a row that was out of rotation for a while, with a request in flight
 // on it, gets turns again in the same generation.
-func TestRowComesBack(t *testing.T) {
+func TestRowComesBack(t *testing.T) { both(t, testRowComesBack) }
+
+func testRowComesBack(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	row := backend(t, 1, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
@@ -353,7 +287,7 @@ func TestRowComesBack(t *testing.T) {
 	p := start(t, "n1", &counter{}, acts(1, row))
 	answer := make(chan error, 1)
 	go func() {
-		resp, err := client.Get(p.url + "/slow")
+		resp, err := browser.Get(p.url + "/slow")
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -372,12 +306,14 @@ func TestRowComesBack(t *testing.T) {
 }
 
 // TestRunDrains: at the end what is in flight is answered, and nothing new is taken.
-func TestRunDrains(t *testing.T) {
+func TestRunDrains(t *testing.T) { both(t, testRunDrains) }
+
+func testRunDrains(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	p := start(t, "n1", &counter{}, acts(1, backend(t, 1, func(http.ResponseWriter, *http.Request) { close(entered); <-release })))
 	answer := make(chan error, 1)
 	go func() {
-		resp, err := client.Get(p.url + "/")
+		resp, err := browser.Get(p.url + "/")
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -402,23 +338,22 @@ func TestRunDrains(t *testing.T) {
 		t.Errorf("the request in flight: %v", err)
 	}
 	<-stopped
-	client.CloseIdleConnections()
+	browser.CloseIdleConnections()
 }
 
 // BenchmarkPick is the turn, the rotation, the claim and the settling of a request.
 func BenchmarkPick(b *testing.B) {
 	s := &service{turns: newTurns("acts", "n1", nil)}
 	for i := range 3 {
-		s.rows = append(s.rows, &upstream{Row: Row{Number: i + 1}})
+		s.rows = append(s.rows, &upstream{Row: Row{Number: i + 1}, limit: 1024})
 	}
 	r := &run{end: 1 << 62, half: 1 << 61}
 	s.turns.current.Store(r)
-	now := time.Now()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			turn, _ := s.turns.spend()
-			s.pick(turn, nil, now).settle()
+			s.pick(turn, nil).settle()
 		}
 	})
 }

@@ -14,15 +14,18 @@ const (
 	leaseSpan = 50 * time.Millisecond
 	// maxLease bounds a lease, in turns: 50 ms at 80,000 req/s.
 	maxLease = 4096
-	// dryWait is how long a request waits for a lease that is on its way. Longer
-	// means that there is no quorum, which a failed command says too.
-	dryWait = 500 * time.Millisecond
+	// dryWait is how long requests wait, once, for a lease that is on its way; a
+	// command takes 1 to 20 ms. After it the node goes on by local turns until the
+	// lease comes.
+	dryWait = 100 * time.Millisecond
+	// exactWait is the same for a request's own turn: two elections of the lan profile.
+	exactWait = time.Second
 	// takeRetry is the pause after a command that failed.
-	takeRetry = 200 * time.Millisecond
+	takeRetry = 100 * time.Millisecond
 	// reportInterval is how long served requests may go unreported.
 	reportInterval = time.Second
-	// maxWaiting bounds the requests that wait for exact turns; the next one is
-	// served by a leased turn.
+	// maxWaiting bounds the requests that wait for exact turns, and the turns of one
+	// command; the next request is served by a leased turn.
 	maxWaiting = 4096
 )
 
@@ -36,57 +39,85 @@ const (
 	Local  Source = "local"
 )
 
+var sources = [3]Source{Leased, Exact, Local}
+
 // run is a stretch of turns in hand. next may pass end; what is past it is not a turn.
 type run struct {
-	next atomic.Uint64
+	_    [64]byte
+	next atomic.Uint64 // every request writes it: a cache line of its own
+	_    [64]byte
 	end  uint64
 	half uint64
 }
 
+// left is how many turns of the run nobody has spent.
+func (r *run) left() uint64 { return r.end - min(r.next.Load(), r.end) }
+
 // turns is what this node has in hand of one service's turn.
+//
+// Shares stay even because every node spends consecutive turns, leased and local ones
+// alike: what keeps a row from its exact share is only where stretches begin and end.
+// So a lease in hand is spent to its end, never thrown away, and at most two are held.
 type turns struct {
 	name   string
 	source Turns
 
 	current atomic.Pointer[run]
 	spare   atomic.Pointer[run]
-	local   atomic.Uint64 // local turns begin at an offset of this node's own
-	failing atomic.Int64  // ns since the epoch at which commands began to fail; 0 is well
-	served  atomic.Uint64 // counted, not yet in a report
+	local   atomic.Uint64 // the next local turn; it begins at an offset of this node's own
+	first   uint64        // that offset
+	issued  atomic.Uint64 // turns of all leases taken
+	exactly atomic.Uint64 // exact turns handed out
+	// alone is the time (ns since the epoch) since which the node goes on by local
+	// turns: a command failed, or takes too long. 0 is well.
+	alone  atomic.Int64
+	served atomic.Uint64 // counted, not yet in a report
 	// hungry is set when a lease is half spent or missing, and only then is another
 	// one taken: turns that nobody spends would be turns that some row misses.
-	hungry atomic.Bool
+	hungry    atomic.Bool
+	dry       atomic.Int64 // requests that wait for a lease
+	leaseSize atomic.Int64 // of the last one
 
 	kick chan struct{}
 	quit chan struct{}
 
 	mu      sync.Mutex
-	filled  chan struct{} // closed and renewed when a run arrives, or fails to
-	waiting []chan uint64 // of exact turns
-	size    int           // of the next lease
+	filled  chan struct{} // closed and renewed when a command was answered
+	waiting []chan uint64 // for exact turns
 }
 
 func newTurns(name, node string, source Turns) *turns {
 	h := fnv.New64a()
 	h.Write([]byte(node + "\x00" + name))
-	t := &turns{name: name, source: source, kick: make(chan struct{}, 1), quit: make(chan struct{}), filled: make(chan struct{}), size: 1}
-	t.local.Store(h.Sum64() >> 16)
+	t := &turns{name: name, source: source, kick: make(chan struct{}, 1), quit: make(chan struct{}), filled: make(chan struct{}), first: h.Sum64() >> 16}
+	t.local.Store(t.first)
 	t.current.Store(&run{})
 	return t
 }
 
 func (t *turns) stop() { close(t.quit) }
 
-// lease spends one leased turn; without one in hand it waits for the one on its way,
-// and without a quorum it goes on by a local turn.
-func (t *turns) lease(ctx context.Context) (uint64, Source) {
+// take returns the turn of one request, from the source its service asks for if that
+// is to be had.
+func (t *turns) take(ctx context.Context, exact bool) (uint64, Source) {
+	if exact {
+		return t.exact(ctx)
+	}
 	if turn, ok := t.spend(); ok {
 		return turn, Leased
 	}
-	if t.failing.Load() == 0 {
+	return t.wait(ctx)
+}
+
+// wait is for a request that finds no lease in hand: it waits for the one on its way,
+// and without a quorum it goes on by a local turn at once.
+func (t *turns) wait(ctx context.Context) (uint64, Source) {
+	if t.alone.Load() == 0 {
+		t.dry.Add(1)
+		defer t.dry.Add(-1)
 		timeout := time.NewTimer(dryWait)
 		defer timeout.Stop()
-		for t.failing.Load() == 0 {
+		for t.alone.Load() == 0 {
 			t.mu.Lock()
 			filled := t.filled
 			t.mu.Unlock()
@@ -98,18 +129,22 @@ func (t *turns) lease(ctx context.Context) (uint64, Source) {
 			case <-filled:
 				continue
 			case <-timeout.C:
+				t.goAlone()
 			case <-ctx.Done():
 			}
 			break
 		}
 	}
 	t.hunger()
-	return t.local.Add(1), Local
+	return t.local.Add(1) - 1, Local
 }
 
+func (t *turns) goAlone() { t.alone.CompareAndSwap(0, time.Now().UnixNano()) }
+
 func (t *turns) hunger() {
-	t.hungry.Store(true)
-	t.poke()
+	if !t.hungry.Swap(true) {
+		t.poke()
+	}
 }
 
 // spend takes a turn from memory: no wait, no lock, no allocation.
@@ -133,33 +168,26 @@ func (t *turns) spend() (uint64, bool) {
 	}
 }
 
-// exact waits for this request's own turn; a queue that is full falls back to leased
-// turns, and says so.
-func (t *turns) exact(ctx context.Context) (uint64, Source) {
-	if t.failing.Load() != 0 {
-		t.poke()
-		return t.local.Add(1), Local
+// inHand is how many leased turns nobody has spent.
+func (t *turns) inHand() uint64 {
+	r, next := t.current.Load(), t.spare.Load()
+	n := r.left()
+	if next != nil && next != r {
+		n += next.left()
 	}
-	mine := make(chan uint64, 1)
-	t.mu.Lock()
-	if len(t.waiting) >= maxWaiting {
-		t.mu.Unlock()
-		return t.lease(ctx)
+	return n
+}
+
+// spent is how many turns of a source requests have got.
+func (t *turns) spent(s Source) uint64 {
+	switch s {
+	case Leased:
+		issued := t.issued.Load()
+		return issued - min(t.inHand(), issued)
+	case Exact:
+		return t.exactly.Load()
 	}
-	t.waiting = append(t.waiting, mine)
-	t.mu.Unlock()
-	t.poke()
-	timeout := time.NewTimer(4 * dryWait)
-	defer timeout.Stop()
-	select {
-	case turn, ok := <-mine:
-		if ok {
-			return turn, Exact
-		}
-	case <-timeout.C:
-	case <-ctx.Done():
-	}
-	return t.local.Add(1), Local
+	return t.local.Load() - t.first
 }
 
 func (t *turns) poke() {
@@ -167,131 +195,4 @@ func (t *turns) poke() {
 	case t.kick <- struct{}{}:
 	default:
 	}
-}
-
-// keep takes turns and reports what was served until ctx ends or the service goes;
-// then it reports once more.
-func (t *turns) keep(ctx context.Context) {
-	report := time.NewTicker(reportInterval)
-	defer report.Stop()
-	var seq uint64
-	taken := time.Now()
-	for {
-		due := false
-		select {
-		case <-ctx.Done():
-		case <-t.quit:
-		case <-t.kick:
-		case <-report.C:
-			due = true
-		}
-		ended := ctx.Err() != nil
-		req := TakeRequest{Service: t.name, Seq: seq + 1}
-		var waiting []chan uint64
-		if !ended {
-			waiting, req.Count = t.wanted(taken)
-		}
-		if req.Count == 0 && (!(due || ended) || t.served.Load() == 0) {
-			if ended || t.quitting() {
-				return
-			}
-			continue
-		}
-		req.Served = t.served.Swap(0)
-		seq++
-		taken = time.Now()
-		if !t.take(ctx, req, waiting) {
-			return
-		}
-	}
-}
-
-func (t *turns) quitting() bool {
-	select {
-	case <-t.quit:
-		return true
-	default:
-		return false
-	}
-}
-
-// wanted is how many turns are wanted now: one for each request that waits for an
-// exact one, or the next lease when there is no spare.
-func (t *turns) wanted(taken time.Time) ([]chan uint64, int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.waiting) > 0 {
-		waiting := t.waiting
-		t.waiting = nil
-		return waiting, len(waiting)
-	}
-	r := t.current.Load()
-	spent := r.next.Load()
-	if !t.hungry.Swap(false) || t.spare.Load() != nil || spent < r.half {
-		return nil, 0
-	}
-	// What was spent since the last lease, at that pace for leaseSpan; at most
-	// twice the last one, at least half of it.
-	pace := float64(t.size) * float64(leaseSpan) / float64(max(time.Since(taken), time.Millisecond))
-	t.size = int(min(max(pace, float64(t.size)/2, 1), float64(t.size)*2, maxLease))
-	return nil, t.size
-}
-
-// take sends one request until it is answered: a repeat counts once, so that what was
-// served is neither lost nor counted twice. It returns false at the end.
-func (t *turns) take(ctx context.Context, req TakeRequest, waiting []chan uint64) bool {
-	last := false
-	for {
-		c := ctx
-		if ctx.Err() != nil {
-			last = true
-			var cancel context.CancelFunc
-			c, cancel = context.WithTimeout(context.WithoutCancel(ctx), reportInterval)
-			defer cancel()
-		}
-		from, err := t.source.Take(c, req)
-		if err == nil {
-			t.failing.Store(0)
-			t.fill(from, req.Count, waiting)
-			return !last && !t.quitting()
-		}
-		t.failing.CompareAndSwap(0, time.Now().UnixNano())
-		t.fail(waiting)
-		waiting = nil
-		if last || t.quitting() {
-			return false
-		}
-		select {
-		case <-ctx.Done():
-		case <-t.quit:
-			return false
-		case <-time.After(takeRetry):
-		}
-	}
-}
-
-func (t *turns) fill(from uint64, count int, waiting []chan uint64) {
-	for i, w := range waiting {
-		w <- from + uint64(i)
-	}
-	if waiting == nil && count > 0 {
-		r := &run{end: from + uint64(count), half: from + uint64(count)/2}
-		r.next.Store(from)
-		t.spare.Store(r)
-	}
-	t.wake()
-}
-
-func (t *turns) fail(waiting []chan uint64) {
-	for _, w := range waiting {
-		close(w)
-	}
-	t.wake()
-}
-
-func (t *turns) wake() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	close(t.filled)
-	t.filled = make(chan struct{})
 }

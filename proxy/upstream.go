@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,22 +19,43 @@ type rowKey struct {
 type upstream struct {
 	Row
 	service string
-	// state is the number of requests in flight, and drained in its highest bit, so
-	// that pick and count are one step.
+	limit   uint64 // most requests in flight
+	stats   *rowStats
+	idle    idlePool
+	health  opinion
+
+	_ [64]byte // state is written by every request: a cache line of its own
+	// state is the number of requests in flight, with the flags drained and ejected
+	// above it: a claim is one addition and one comparison, since a flag alone
+	// exceeds every limit.
 	state atomic.Uint64
-	// ejected is the time (ns since the epoch) until which it is passed over here.
-	ejected atomic.Int64
+	_     [64]byte
+	// until is when an ejection ends, in ns since the epoch.
+	until atomic.Int64
 }
 
-const drained = 1 << 63
+const (
+	drained  = 1 << 63
+	ejected  = 1 << 62
+	counting = ejected - 1 // the bits that count
+)
 
-// claim counts a request in, unless the row drains.
+// claim counts a request in, unless the row drains, is ejected or is full.
 func (u *upstream) claim() bool {
-	if u.state.Add(1)&drained != 0 {
-		u.state.Add(^uint64(0))
-		return false
+	if u.state.Add(1) <= u.limit {
+		return true
 	}
-	return true
+	u.settle()
+	return false
+}
+
+// claimEjected counts a request in on a row that may be ejected.
+func (u *upstream) claimEjected() bool {
+	if u.state.Add(1)&^ejected <= u.limit {
+		return true
+	}
+	u.settle()
+	return false
 }
 
 func (u *upstream) settle() { u.state.Add(^uint64(0)) }
@@ -44,30 +66,52 @@ func (u *upstream) drain() { u.state.Or(drained) }
 // same generation. A row that is to drain never comes back so: its table says so first.
 func (u *upstream) restore() { u.state.And(^uint64(drained)) }
 
-func (u *upstream) inFlight() int { return int(u.state.Load() &^ drained) }
+func (u *upstream) inFlight() int { return int(u.state.Load() & counting) }
 
-func (u *upstream) eject(now time.Time) { u.ejected.Store(now.Add(ejection).UnixNano()) }
+func (u *upstream) full() bool {
+	return u.state.Load()&^ejected >= u.limit && u.state.Load()&drained == 0
+}
 
-func (u *upstream) out(now time.Time) bool { return u.ejected.Load() > now.UnixNano() }
+// eject passes the row over for a moment; false when it already was.
+func (u *upstream) eject(now time.Time) bool {
+	u.until.Store(now.Add(ejection).UnixNano())
+	return u.state.Or(ejected)&ejected == 0
+}
 
-// ejection is how long a row that failed is passed over here: until the leader's next
-// poll has had its say.
+// readmit ends an ejection whose time is over.
+func (u *upstream) readmit(now time.Time) {
+	if u.state.Load()&ejected != 0 && u.until.Load() <= now.UnixNano() {
+		u.state.And(^uint64(ejected))
+	}
+}
+
+// ejection is how long a row that failed is passed over here: two of the leader's
+// polls, so that its verdict is in the table before.
 const ejection = 2 * time.Second
 
 // pick claims a row for turn: the (turn mod n)-th, or the next one after it that may
 // be tried. A row that was ejected is taken only where no other is left: the last one
 // in rotation is never given up.
-func (s *service) pick(turn uint64, tried []*upstream, now time.Time) *upstream {
+func (s *service) pick(turn uint64, tried []*upstream) *upstream {
 	n := uint64(len(s.rows))
-	for _, lastResort := range [2]bool{false, true} {
-		for i := range n {
-			u := s.rows[(turn+i)%n]
-			if u.out(now) != lastResort || contains(tried, u) {
-				continue
-			}
-			if u.claim() {
-				return u
-			}
+	if n == 0 {
+		return nil
+	}
+	if u := s.rows[turn%n]; len(tried) == 0 && u.claim() {
+		return u
+	}
+	now := time.Now()
+	for i := range n {
+		u := s.rows[(turn+i)%n]
+		u.readmit(now)
+		if !contains(tried, u) && u.claim() {
+			return u
+		}
+	}
+	for i := range n {
+		u := s.rows[(turn+i)%n]
+		if !contains(tried, u) && u.claimEjected() {
+			return u
 		}
 	}
 	return nil
@@ -80,4 +124,25 @@ func contains(list []*upstream, u *upstream) bool {
 		}
 	}
 	return false
+}
+
+// opinion is what this proxy last heard from a row's health API. Requests that fail
+// together share one question, which was asked after all of them had failed.
+type opinion struct {
+	mu      sync.Mutex
+	asked   time.Time
+	healthy bool
+}
+
+// ask returns whether the row is healthy, by a question that began no earlier than
+// the call.
+func (o *opinion) ask(question func() bool) bool {
+	began := time.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.asked.Before(began) {
+		o.asked = time.Now()
+		o.healthy = question()
+	}
+	return o.healthy
 }

@@ -27,12 +27,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // one is a node with a real store and no Raft: it leads, or knows who does.
 type one struct {
 	*fsm.Store
-	mu     sync.Mutex
-	index  uint64
-	leads  bool
-	leader *Client
-	heard  []RowRef
+	Recoverer // by the end-to-end tests, on real disks
+	mu        sync.Mutex
+	index     uint64
+	leads     bool
+	leader    *Client
+	heard     []RowRef
+	image     string // what every image means
 }
+
+func (n *one) ImageID(context.Context, string) string { return n.image }
 
 func (n *one) ProposeHere(_ context.Context, c fsm.Command) (any, error) {
 	n.mu.Lock()
@@ -59,14 +63,28 @@ func (n *one) Propose(ctx context.Context, c fsm.Command) (any, error) {
 	return n.ProposeHere(ctx, c)
 }
 
-func (n *one) Init(context.Context) (Admission, error) {
+func (n *one) Init(context.Context, string) (Admission, error) {
 	return Admission{ClusterID: "c1", Nodes: n.View().Nodes}, nil
 }
-func (n *one) Join(_ context.Context, addr string) (Admission, error) {
+func (n *one) Join(_ context.Context, addr, _ string) (Admission, error) {
 	return Admission{}, fmt.Errorf("%w: address %q", ErrBad, addr)
 }
-func (n *one) Leave(context.Context) error            { return nil }
-func (n *one) Transfer(context.Context, string) error { return ErrNoLeader }
+func (n *one) Leave(context.Context, string) error { return nil }
+func (n *one) RemoveNode(ctx context.Context, id string, _ bool, by string) error {
+	_, err := n.Propose(ctx, fsm.RemoveNode{ID: id, By: by})
+	return err
+}
+func (n *one) DrainNode(ctx context.Context, id string, within time.Duration, by string) error {
+	_, err := n.Propose(ctx, fsm.DrainNode{ID: id, Deadline: n.View().Stamp + within.Milliseconds(), By: by})
+	return err
+}
+func (n *one) Archive(_ context.Context, stale bool) ([]byte, error) {
+	if !stale {
+		return nil, ErrNoLeader
+	}
+	return []byte("bytes"), nil
+}
+func (n *one) Transfer(context.Context, string, string) error { return ErrNoLeader }
 func (n *one) Status(context.Context) Status {
 	v := n.View()
 	return Status{
@@ -81,10 +99,6 @@ func (n *one) Ready() error   { return errors.New("catching up") }
 func (n *one) Logs(_ context.Context, q LogQuery, w io.Writer) error {
 	_, err := fmt.Fprintf(w, "%s/%d | hello\n", q.Service, q.Number)
 	return err
-}
-func (n *one) Admit(ctx context.Context, x fsm.Node) (Admission, error) {
-	_, err := n.Propose(ctx, fsm.PutNode{Node: x})
-	return Admission{ClusterID: "c1", Nodes: n.View().Nodes}, err
 }
 func (n *one) Probe(context.Context, RowRef) error { return errors.New("health answered 500") }
 func (n *one) Suspect(r RowRef) {
@@ -179,15 +193,11 @@ func TestForwardingKeepsMeaning(t *testing.T) {
 		err  error
 		want error
 	}{
-		"too many":          {c.Scale(t.Context(), "acts", 99), fsm.ErrOutOfRange},
-		"unknown service":   {c.Scale(t.Context(), "none", 1), fsm.ErrNoSuchService},
-		"unknown to delete": {c.Delete(t.Context(), "none"), fsm.ErrNoSuchService},
-		"a wrong spec":      {c.Apply(t.Context(), fsm.Spec{Name: "A"}), ErrBad},
-		"a wrong address":   {func() error { _, err := c.Join(t.Context(), "x"); return err }(), ErrBad},
-		"an address held": {func() error {
-			_, err := c.Admit(t.Context(), fsm.Node{ID: "n2", RaftAddr: "r", APIAddr: "b"})
-			return err
-		}(), fsm.ErrAddrInUse},
+		"too many":           {c.Scale(t.Context(), "acts", 99), fsm.ErrOutOfRange},
+		"unknown service":    {c.Scale(t.Context(), "none", 1), fsm.ErrNoSuchService},
+		"unknown to delete":  {c.Delete(t.Context(), "none"), fsm.ErrNoSuchService},
+		"a wrong spec":       {c.Apply(t.Context(), fsm.Spec{Name: "A"}, ApplyOptions{}), ErrBad},
+		"a wrong address":    {func() error { _, err := c.Join(t.Context(), "x", "t"); return err }(), ErrBad},
 		"logs of no service": {c.Logs(t.Context(), LogQuery{Service: "none"}, io.Discard), fsm.ErrNoSuchService},
 	} {
 		if !errors.Is(x.err, x.want) {

@@ -119,8 +119,59 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 }
 
 // Apply adds a service or changes it.
-func (c *Client) Apply(ctx context.Context, s fsm.Spec) error {
-	return c.call(ctx, http.MethodPost, "/v1/services", s, nil)
+func (c *Client) Apply(ctx context.Context, s fsm.Spec, o ApplyOptions) error {
+	return c.call(ctx, http.MethodPost, "/v1/services"+o.query(), s, nil)
+}
+
+// ApplyOptions say how a spec is to be applied.
+type ApplyOptions struct {
+	Base    uint64 // revision that the plan was made from; 0 is whichever there is
+	Restart bool   // every container begins anew, whatever has changed
+	Why     string
+}
+
+func (o ApplyOptions) query() string {
+	v := url.Values{}
+	if o.Base != 0 {
+		v.Set("base", strconv.FormatUint(o.Base, 10))
+	}
+	if o.Restart {
+		v.Set("restart", "1")
+	}
+	if o.Why != "" {
+		v.Set("why", o.Why)
+	}
+	return "?" + v.Encode()
+}
+
+// Plan says what applying a spec would do.
+func (c *Client) Plan(ctx context.Context, s fsm.Spec, o ApplyOptions) (p Plan, err error) {
+	return p, c.call(ctx, http.MethodPost, "/v1/plan"+o.query(), s, &p)
+}
+
+// History returns the revisions of a service, the newest first.
+func (c *Client) History(ctx context.Context, service string) (list []RevisionInfo, err error) {
+	return list, c.call(ctx, http.MethodGet, "/v1/services/"+url.PathEscape(service)+"/revisions", nil, &list)
+}
+
+// RollBack takes a service back to a revision; 0 is the newest good one before.
+func (c *Client) RollBack(ctx context.Context, service string, to uint64, why string) (r RolledBack, err error) {
+	return r, c.call(ctx, http.MethodPost, "/v1/services/"+url.PathEscape(service)+"/rollback", map[string]any{"to": to, "why": why}, &r)
+}
+
+// Restart has every container of a service begin anew.
+func (c *Client) Restart(ctx context.Context, service, why string) error {
+	return c.call(ctx, http.MethodPost, "/v1/services/"+url.PathEscape(service)+"/restart", map[string]string{"why": why}, nil)
+}
+
+// DrainNode has a node's containers made elsewhere.
+func (c *Client) DrainNode(ctx context.Context, id string, within time.Duration) error {
+	return c.call(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(id)+"/drain", map[string]int64{"deadline_ms": within.Milliseconds()}, nil)
+}
+
+// UndrainNode lets a node have containers again.
+func (c *Client) UndrainNode(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(id)+"/undrain", nil, nil)
 }
 
 // Delete removes a service.
@@ -139,8 +190,8 @@ func (c *Client) Init(ctx context.Context) (a Admission, err error) {
 }
 
 // Join has the node join the cluster of the node at addr.
-func (c *Client) Join(ctx context.Context, addr string) (a Admission, err error) {
-	return a, c.call(ctx, http.MethodPost, "/v1/join", map[string]string{"addr": addr}, &a)
+func (c *Client) Join(ctx context.Context, addr, token string) (a Admission, err error) {
+	return a, c.call(ctx, http.MethodPost, "/v1/join", map[string]string{"addr": addr, "token": token}, &a)
 }
 
 // Leave has the node hand over its containers and leave.
@@ -217,9 +268,9 @@ func (c *Client) Propose(ctx context.Context, cmd fsm.Command) (any, error) {
 	return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
-// Admit asks the cluster to take a node in.
-func (c *Client) Admit(ctx context.Context, n fsm.Node) (a Admission, err error) {
-	return a, c.call(ctx, http.MethodPost, "/v1/admit", n, &a)
+// TakeVote has the leader take a node out of Raft that joins anew.
+func (c *Client) TakeVote(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/node/votes/"+url.PathEscape(id), nil, nil)
 }
 
 // Report asks a node for its own state.

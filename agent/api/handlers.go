@@ -11,12 +11,19 @@ import (
 	"orch/fsm"
 )
 
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := s.node.Ready(); err != nil {
-		answer(w, http.StatusServiceUnavailable, map[string]*Error{"error": {"not_ready", err.Error()}})
-		return
-	}
-	answer(w, http.StatusOK, struct{}{})
+// Signs of life, for whoever asks: /-/healthy says that orchd runs, /-/ready that this
+// node should get requests.
+func Signs(node interface{ Ready() error }) http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, struct{}{}) })
+	m.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if err := node.Ready(); err != nil {
+			answer(w, http.StatusServiceUnavailable, map[string]*Error{"error": {"not_ready", err.Error()}})
+			return
+		}
+		answer(w, http.StatusOK, struct{}{})
+	})
+	return m
 }
 
 // events writes a line of JSON an event; with follow=1 it goes on until the reader
@@ -92,13 +99,14 @@ func (f *flusher) Write(p []byte) (int, error) {
 func (s *Server) init(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), joinTimeout)
 	defer cancel()
-	a, err := s.node.Init(ctx)
+	a, err := s.node.Init(ctx, s.by(r))
 	reply(w, a, err)
 }
 
 func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 	var body struct {
-		Addr string `json:"addr"`
+		Addr  string `json:"addr"`
+		Token string `json:"token"`
 	}
 	if err := read(w, r, &body); err != nil {
 		fail(w, err)
@@ -106,7 +114,7 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), joinTimeout)
 	defer cancel()
-	a, err := s.node.Join(ctx, body.Addr)
+	a, err := s.node.Join(ctx, body.Addr, body.Token)
 	reply(w, a, err)
 }
 
@@ -119,7 +127,7 @@ func reply(w http.ResponseWriter, body any, err error) {
 }
 
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
-	reply(w, struct{}{}, retry(r.Context(), false, func(ctx context.Context, _ bool) error { return s.node.Leave(ctx) }))
+	reply(w, struct{}{}, retry(r.Context(), false, func(ctx context.Context, _ bool) error { return s.node.Leave(ctx, s.by(r)) }))
 }
 
 func (s *Server) transfer(w http.ResponseWriter, r *http.Request) {
@@ -132,24 +140,10 @@ func (s *Server) transfer(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx := withHop(r)
 	if hop(ctx) > 1 { // the node that forwarded it tries again by itself
-		reply(w, struct{}{}, s.node.Transfer(ctx, body.To))
+		reply(w, struct{}{}, s.node.Transfer(ctx, body.To, ""))
 		return
 	}
-	reply(w, struct{}{}, retry(ctx, false, func(ctx context.Context, _ bool) error { return s.node.Transfer(ctx, body.To) }))
-}
-
-func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
-	var n fsm.Node
-	if err := read(w, r, &n); err != nil {
-		fail(w, err)
-		return
-	}
-	var a Admission
-	err := retry(r.Context(), true, func(ctx context.Context, _ bool) (err error) {
-		a, err = s.node.Admit(ctx, n)
-		return err
-	})
-	reply(w, a, err)
+	reply(w, struct{}{}, retry(ctx, false, func(ctx context.Context, _ bool) error { return s.node.Transfer(ctx, body.To, s.by(r)) }))
 }
 
 // probeTimeout bounds a second opinion; the spec's own time-out is shorter.

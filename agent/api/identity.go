@@ -3,41 +3,77 @@ package api
 import (
 	"fmt"
 	"net/http"
+
+	"orch/fsm"
 )
 
-// Identity is who sends a request, and as what.
+// Identity is who sends a request, and as what. The zero Identity is a stranger.
 type Identity struct {
-	Name     string // for the refusal
-	Operator bool   // may change the cluster
-	Node     bool   // may speak as a node of the cluster
+	Name string   // for the history, and for refusals
+	Role fsm.Role // of a person; empty is none
+	Node bool     // may speak as a node of the cluster
+	// Key is the digest of the public key that the caller has shown, a stranger's too;
+	// empty on the socket.
+	Key string
+	// Refused is why one who shows a certificate is let do nothing: ErrRemoved or
+	// ErrLeft, with what to do.
+	Refused error
 }
 
 // Identify says who sends a request. It sees the connection: r.TLS has the certificates
 // of the caller, and http.LocalAddrContextKey in r's context the listener's address,
-// whose network is "unix" on the operator's socket. The zero Identity is a stranger.
+// whose network is "unix" on the operator's socket.
 type Identify func(r *http.Request) Identity
 
 // WithIdentify has every request but /-/healthy and /-/ready judged by who sends it.
 func WithIdentify(f Identify) Option { return func(s *Server) { s.identify = f } }
 
-// trusted is for listeners that only this machine reaches: whoever does is both.
-func trusted(*http.Request) Identity { return Identity{Operator: true, Node: true} }
+// trusted is for listeners that only this machine reaches: whoever does is all.
+func trusted(*http.Request) Identity { return Identity{Role: fsm.RoleAdmin, Node: true} }
 
-func anyone(i Identity) bool   { return i.Operator || i.Node }
-func operator(i Identity) bool { return i.Operator }
-func node(i Identity) bool     { return i.Node }
+// access is who may use a route: people from a role on, and nodes.
+type access struct {
+	least fsm.Role // empty: no person
+	nodes bool
+}
 
-// only serves those whom may allows.
-func (s *Server) only(may func(Identity) bool, next http.HandlerFunc) http.Handler {
+func (a access) allows(who Identity) bool {
+	return a.nodes && who.Node || a.least != "" && who.Role.Includes(a.least)
+}
+
+// only serves those whom a route is for.
+func (s *Server) only(a access, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if who := s.identify(r); !may(who) {
-			name := who.Name
-			if name == "" {
-				name = "a stranger"
-			}
-			fail(w, fmt.Errorf("%w: %s may not %s %s; run orchctl on a machine of the cluster, by its socket", ErrForbidden, name, r.Method, r.URL.Path))
-			return
+		who := s.identify(r)
+		switch {
+		case who.Refused != nil:
+			fail(w, who.Refused)
+		case !a.allows(who):
+			fail(w, fmt.Errorf("%w: %s", ErrForbidden, denied(who, a, r)))
+		default:
+			next(w, r)
 		}
-		next(w, r)
 	})
+}
+
+// denied says what is missing, and who can give it.
+func denied(who Identity, a access, r *http.Request) string {
+	what := r.Method + " " + r.URL.Path
+	switch {
+	case who.Name == "":
+		return fmt.Sprintf("a stranger may not %s: run orchctl on a machine of the cluster, by its socket, or log in with a bundle that 'orchctl grant' has made", what)
+	case a.least == "":
+		return fmt.Sprintf("%s may not %s: nodes ask that of each other", who.Name, what)
+	case who.Role == "":
+		return fmt.Sprintf("%s may not %s: that is for people with the role %s", who.Name, what, a.least)
+	}
+	return fmt.Sprintf("%s has the role %s, and %s needs %s: an admin gives it with 'orchctl grant %s --role %s'", who.Name, who.Role, what, a.least, who.Name, a.least)
+}
+
+// by is who asks, for the history.
+func (s *Server) by(r *http.Request) string {
+	if who := s.identify(r); who.Name != "" {
+		return who.Name
+	}
+	return "operator"
 }

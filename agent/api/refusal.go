@@ -29,6 +29,12 @@ var (
 	ErrUnreachable = errors.New("no answer")
 	// ErrForbidden: the caller may not ask this.
 	ErrForbidden = errors.New("not allowed")
+	// ErrRemoved: the caller's key is shut out.
+	ErrRemoved = errors.New("shut out")
+	// ErrLeft: the caller is a node that has left, or was lost for too long.
+	ErrLeft = errors.New("has left the cluster")
+	// ErrTooMany: an address has failed so often that it has to wait.
+	ErrTooMany = errors.New("too many attempts")
 )
 
 // Error is an answer that is not a success. errors.Is finds the sentinel behind its
@@ -69,6 +75,11 @@ var refusals = []struct {
 	{"node_down", fsm.ErrNodeDown, http.StatusConflict, "`orchctl nodes` shows which are alive"},
 	{"out_of_range", fsm.ErrOutOfRange, http.StatusBadRequest, ""},
 	{"foreign", fsm.ErrForeign, http.StatusConflict, ""},
+	{"no_such_person", fsm.ErrNoSuchPerson, http.StatusNotFound, "`orchctl trust` lists them"},
+	{"too_many", ErrTooMany, http.StatusTooManyRequests, ""},
+	{"refused", fsm.ErrRefused, http.StatusForbidden, ""},
+	{"removed", ErrRemoved, http.StatusForbidden, ""},
+	{"left", ErrLeft, http.StatusForbidden, ""},
 	{"outcome_unknown", ErrUnknown, http.StatusServiceUnavailable, "see `orchctl status`, and give the command again: to repeat it does no harm"},
 	{"no_leader", ErrNoLeader, http.StatusServiceUnavailable, "see `orchctl status`"},
 	{"not_member", ErrNotMember, http.StatusConflict, ""},

@@ -33,10 +33,18 @@ type Writer interface {
 
 // Operator does what a person asks of this node.
 type Operator interface {
-	Init(ctx context.Context) (Admission, error)
-	Join(ctx context.Context, addr string) (Admission, error)
-	Leave(ctx context.Context) error
-	Transfer(ctx context.Context, to string) error
+	Init(ctx context.Context, by string) (Admission, error)
+	Join(ctx context.Context, addr, token string) (Admission, error)
+	Leave(ctx context.Context, by string) error
+	// Transfer moves leadership; by is empty where another node passes it on.
+	Transfer(ctx context.Context, to, by string) error
+	// RemoveNode takes a lost node out of the cluster, or by force one that is alive.
+	RemoveNode(ctx context.Context, id string, force bool, by string) error
+	// ImageID is what an image means on this node's engine, empty where that is not known.
+	ImageID(ctx context.Context, image string) string
+	// DrainNode has a node's containers made elsewhere, within that time with a stand-in
+	// for each, and no more put there.
+	DrainNode(ctx context.Context, id string, within time.Duration, by string) error
 }
 
 // Self is what this node knows of itself and of the cluster.
@@ -45,14 +53,16 @@ type Self interface {
 	Report() Report
 	Ready() error
 	Logs(ctx context.Context, q LogQuery, w io.Writer) error
+	// Archive is the replicated state as a file; a stale one may be behind.
+	Archive(ctx context.Context, stale bool) ([]byte, error)
 }
 
 // Peer is what other nodes ask of this one.
 type Peer interface {
-	// Admit takes a node into the cluster; the leader's alone.
-	Admit(ctx context.Context, n fsm.Node) (Admission, error)
 	// Probe asks the health API of a container of this node, for a second opinion.
 	Probe(ctx context.Context, r RowRef) error
+	// TakeVote takes a node out of Raft that joins anew; the leader's alone.
+	TakeVote(ctx context.Context, id string) error
 	// Suspect has the leader probe a row at once. It does not block.
 	Suspect(r RowRef)
 }
@@ -64,6 +74,8 @@ type Node interface {
 	Operator
 	Self
 	Peer
+	Recoverer
+	Truster
 }
 
 // LogQuery says which output of which containers is wanted.
@@ -96,6 +108,8 @@ type Server struct {
 	log      *slog.Logger
 	identify Identify
 	http     *http.Server
+	// connContext is http.Server's.
+	connContext func(context.Context, net.Conn) context.Context
 }
 
 // Option changes a server before it runs.
@@ -113,9 +127,15 @@ func NewServer(node Node, log *slog.Logger, options ...Option) *Server {
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnContext:       s.connContext,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s
+}
+
+// WithConnContext notes something of each connection for Identify.
+func WithConnContext(f func(context.Context, net.Conn) context.Context) Option {
+	return func(s *Server) { s.connContext = f }
 }
 
 // Run serves on every listener until ctx ends, then lets answers finish.
@@ -145,16 +165,32 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 // come to mean this address (Host).
 func noBrowsers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
-		}
-		if r.Header.Get("Origin") != "" || host != socketHost && net.ParseIP(strings.Trim(host, "[]")) == nil {
+		if host := hostOf(r); r.Header.Get("Origin") != "" || host != socketHost && net.ParseIP(host) == nil {
 			answer(w, http.StatusForbidden, map[string]*Error{"error": {"bad_request", "this API is not for web pages: ask it by its IP address, with orchctl or curl"}})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// OnlyHere refuses requests by a name that is not this machine's own: a web page whose
+// name has come to mean loopback must not read what this machine alone may.
+func OnlyHere(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if host := hostOf(r); host != "" && host != "localhost" && net.ParseIP(host) == nil {
+			answer(w, http.StatusForbidden, map[string]*Error{"error": {"bad_request", "ask this by an IP address or as localhost"}})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func hostOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	return strings.Trim(host, "[]")
 }
 
 // socketHost stands for the node in requests over its unix socket.
@@ -163,12 +199,15 @@ const socketHost = "orchd"
 func (s *Server) routes() http.Handler {
 	m := http.NewServeMux()
 	open := func(pattern string, h http.HandlerFunc) { m.Handle(pattern, h) }
-	shared := func(pattern string, h http.HandlerFunc) { m.Handle(pattern, s.only(anyone, h)) }
-	change := func(pattern string, h http.HandlerFunc) { m.Handle(pattern, s.only(operator, h)) }
-	among := func(pattern string, h http.HandlerFunc) { m.Handle(pattern, s.only(node, h)) }
+	to := func(a access) func(string, http.HandlerFunc) {
+		return func(pattern string, h http.HandlerFunc) { m.Handle(pattern, s.only(a, h)) }
+	}
+	shared := to(access{fsm.RoleRead, true})
+	deploy, admin := to(access{fsm.RoleDeploy, false}), to(access{fsm.RoleAdmin, false})
+	either := to(access{fsm.RoleAdmin, true}) // a person asks it, or a node that passes it on
+	among := to(access{"", true})
 
-	open("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, struct{}{}) })
-	open("GET /-/ready", s.ready)
+	m.Handle("GET /-/", Signs(s.node))
 	shared("GET /v1/ps", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Rows(s.node.View())) })
 	shared("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, s.node.Status(r.Context()))
@@ -179,17 +218,31 @@ func (s *Server) routes() http.Handler {
 	shared("GET /v1/events", s.events)
 	shared("GET /v1/logs", s.logs)
 	shared("GET /v1/node/report", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, s.node.Report()) })
-	change("POST /v1/services", s.apply)
-	change("DELETE /v1/services/{name}", s.remove)
-	change("POST /v1/services/{name}/scale", s.scale)
-	change("POST /v1/init", s.init)
-	change("POST /v1/join", s.join)
-	change("POST /v1/leave", s.leave)
-	shared("POST /v1/transfer", s.transfer) // a person asks it, or a node that forwards it
+	shared("GET /v1/services/{name}/revisions", s.history)
+	deploy("POST /v1/plan", s.plan)
+	deploy("POST /v1/services", s.apply)
+	deploy("POST /v1/services/{name}/rollback", s.rollBack)
+	deploy("POST /v1/services/{name}/restart", s.restart)
+	admin("POST /v1/nodes/{id}/drain", s.drainNode)
+	admin("POST /v1/nodes/{id}/undrain", s.undrainNode)
+	deploy("DELETE /v1/services/{name}", s.remove)
+	deploy("POST /v1/services/{name}/scale", s.scale)
+	admin("POST /v1/init", s.init)
+	admin("POST /v1/join", s.join)
+	admin("POST /v1/leave", s.leave)
+	either("POST /v1/transfer", s.transfer)
+	admin("DELETE /v1/nodes/{id}", s.removeNode)
+	admin("GET /v1/snapshot", s.archive) // specs are in it
+	shared("GET /v1/recover", s.recovery)
+	admin("POST /v1/recover", s.recover)
+	among("POST /v1/node/follow", s.follow)
 	among("POST /v1/propose", s.propose)
-	among("POST /v1/admit", s.admit)
 	among("POST /v1/node/probe", s.probe)
+	among("DELETE /v1/node/votes/{id}", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, struct{}{}, s.node.TakeVote(r.Context(), r.PathValue("id")))
+	})
 	among("POST /v1/suspect", s.suspect)
+	s.trustRoutes(shared, admin, open)
 	return m
 }
 
@@ -201,6 +254,9 @@ func read(w http.ResponseWriter, r *http.Request, into any) error {
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("more follows after the JSON value")
+			if long := (*http.MaxBytesError)(nil); errors.As(more, &long) {
+				err = long
+			}
 		}
 	}
 	return badBody(err)
@@ -219,20 +275,6 @@ func badBody(err error) error {
 	return fmt.Errorf("%w: body: %w; docs/api.md shows the JSON for this path", ErrBad, err)
 }
 
-func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
-	var spec fsm.Spec
-	if err := read(w, r, &spec); err != nil {
-		fail(w, err)
-		return
-	}
-	spec = spec.WithDefaults()
-	if err := spec.Validate(); err != nil {
-		fail(w, err)
-		return
-	}
-	s.write(w, r, fsm.PutService{Spec: spec})
-}
-
 func (s *Server) scale(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Count int `json:"count"` // 0 is automatic
@@ -241,7 +283,7 @@ func (s *Server) scale(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	s.write(w, r, fsm.ScaleByHand{Service: r.PathValue("name"), Count: body.Count})
+	s.write(w, r, fsm.ScaleByHand{Service: r.PathValue("name"), Count: body.Count, By: s.by(r)})
 }
 
 // proposed is what a command gave: the first turn, of TakeTurns alone.

@@ -90,6 +90,7 @@ type Event struct {
 	Number  int       `json:"number"`
 	Node    string    `json:"node"`
 	Reason  string    `json:"reason"`
+	By      string    `json:"by,omitempty"` // who asked for it; empty for the cluster itself
 }
 
 // Report is what a node tells the leader of itself.
@@ -99,6 +100,11 @@ type Report struct {
 	ServingIndex uint64 `json:"serving_index"`
 	InFlight     []Load `json:"in_flight"`
 	Version      string `json:"version"`
+	// The newest entry on its disk, committed or not.
+	LastTerm  uint64 `json:"last_term"`
+	LastIndex uint64 `json:"last_index"`
+	// TrustIndex is the version of CAs and gossip keys that the node uses.
+	TrustIndex uint64 `json:"trust_index"`
 }
 
 // Load is the number of requests a node has in flight on a row.
@@ -120,6 +126,9 @@ type RowRef struct {
 type Admission struct {
 	ClusterID string     `json:"cluster_id"`
 	Nodes     []fsm.Node `json:"nodes"`
+	Epoch     uint64     `json:"epoch,omitempty"` // recoveries of the cluster so far
+	// Token lets further nodes in; init alone says it.
+	Token JoinToken `json:"token,omitzero"`
 }
 
 // Rows turns a view into what `ps` shows, sorted by service and number.
@@ -153,5 +162,5 @@ func Services(v *fsm.State, now int64) []ServiceStatus {
 }
 
 func event(e fsm.Event) Event {
-	return Event{Index: e.Index, At: time.UnixMilli(e.At).UTC(), Kind: e.Kind, Service: e.Service, Number: e.Number, Node: e.Node, Reason: e.Reason}
+	return Event{Index: e.Index, At: time.UnixMilli(e.At).UTC(), Kind: e.Kind, Service: e.Service, Number: e.Number, Node: e.Node, Reason: e.Reason, By: e.By}
 }

@@ -52,7 +52,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, c fsm.Command) {
 }
 
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
-	c := fsm.RemoveService{Name: r.PathValue("name")}
+	c := fsm.RemoveService{Name: r.PathValue("name"), By: s.by(r)}
 	reply(w, struct{}{}, retry(r.Context(), true, func(ctx context.Context, perhaps bool) error {
 		_, err := s.node.Propose(ctx, c)
 		if perhaps && errors.Is(err, fsm.ErrNoSuchService) {

@@ -155,7 +155,7 @@ type sure struct {
 	asked atomic.Int32
 }
 
-func (n *sure) Transfer(ctx context.Context, to string) error {
+func (n *sure) Transfer(ctx context.Context, to, _ string) error {
 	n.asked.Add(1)
 	return n.other.Transfer(ctx, to)
 }
@@ -177,48 +177,6 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		fail(w, err)
 		if !strings.Contains(w.Body.String(), "; ") {
 			t.Errorf("%v: %s", err, w.Body)
-		}
-	}
-}
-
-// TestWhoMayDoWhat: a seam for certificates; until then everybody on this machine may.
-func TestWhoMayDoWhat(t *testing.T) {
-	n, _ := leading(t)
-	identify := func(r *http.Request) Identity {
-		switch r.Header.Get("Who") {
-		case "operator":
-			return Identity{Name: "ann", Operator: true}
-		case "node":
-			return Identity{Name: "n2", Node: true}
-		}
-		return Identity{}
-	}
-	h := NewServer(n, slog.New(slog.DiscardHandler), WithIdentify(identify)).routes()
-	for _, c := range []struct {
-		route string
-		may   []string
-	}{
-		{"GET /-/healthy", []string{"", "operator", "node"}},
-		{"GET /v1/ps", []string{"operator", "node"}}, {"GET /v1/nodes", []string{"operator", "node"}}, {"GET /v1/status", []string{"operator", "node"}},
-		{"GET /v1/events", []string{"operator", "node"}}, {"GET /v1/logs", []string{"operator", "node"}}, {"GET /v1/node/report", []string{"operator", "node"}},
-		{"POST /v1/transfer", []string{"operator", "node"}},
-		{"POST /v1/services", []string{"operator"}}, {"DELETE /v1/services/none", []string{"operator"}}, {"POST /v1/services/none/scale", []string{"operator"}},
-		{"POST /v1/init", []string{"operator"}}, {"POST /v1/join", []string{"operator"}}, {"POST /v1/leave", []string{"operator"}},
-		{"POST /v1/propose", []string{"node"}}, {"POST /v1/admit", []string{"node"}}, {"POST /v1/node/probe", []string{"node"}}, {"POST /v1/suspect", []string{"node"}},
-	} {
-		method, path, _ := strings.Cut(c.route, " ")
-		for _, who := range []string{"", "operator", "node"} {
-			r := httptest.NewRequest(method, path, strings.NewReader("?")) // a body that is refused later
-			r.Header.Set("Who", who)
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			allowed := strings.Contains(" "+strings.Join(c.may, " ")+" ", " "+who+" ")
-			if who == "" {
-				allowed = len(c.may) == 3
-			}
-			if (w.Code != http.StatusForbidden) != allowed {
-				t.Errorf("%s by %q: %d %s", c.route, who, w.Code, w.Body)
-			}
 		}
 	}
 }

@@ -43,12 +43,11 @@ const (
 
 // Config is what a node needs to know.
 type Config struct {
-	ID       string           // of this node, for ever
-	Addr     string           // host:port to listen on and to tell the others
-	Layer    raft.StreamLayer // carries the messages, mutual TLS for example; nil is plain TCP on Addr
-	Insecure bool             // lets plain TCP listen beyond loopback
-	Dir      string           // folder of raft.db and snapshots, of this node alone
-	Timings  Timings          // from Profile
+	ID      string  // of this node, for ever
+	Addr    string  // host:port to listen on and to tell the others
+	Layer   Layer   // carries the messages, by mutual TLS; nil is plain TCP on Addr, which is for loopback
+	Dir     string  // folder of raft.db and snapshots, of this node alone
+	Timings Timings // from Profile
 	// StallLimit overrides Timings.Stall: a write to disk that takes longer
 	// fences the node.
 	StallLimit time.Duration
@@ -81,6 +80,8 @@ type Node struct {
 	leadership chan bool // 1-buffered, the newest wins
 	leading    atomic.Bool
 	watching   watcher
+	jobs       chan job
+	exchange   sync.RWMutex // held while Forget exchanges the stores
 
 	closing   sync.Once
 	closeErr  error
@@ -105,6 +106,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("node", cfg.ID), machine: &machine{Machine: m},
 		pace: &pace{}, leadership: make(chan bool, 1), watched: make(chan struct{}), ended: make(chan struct{}),
+		jobs: make(chan job),
 	}
 	n.inflight.init()
 	n.hclog = newHCLogger(n.log)
@@ -116,9 +118,11 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 			err = errors.Join(err, n.bolt.Close())
 		}
 	}()
-	layer := cfg.Layer
-	if layer == nil {
-		if layer, err = listenPlain(cfg.Addr, cfg.Insecure); err != nil {
+	layer := raft.StreamLayer(nil)
+	if cfg.Layer != nil {
+		layer = streams{cfg.Layer}
+	} else {
+		if layer, err = listenPlain(cfg.Addr); err != nil {
 			return nil, err
 		}
 	}
@@ -204,6 +208,16 @@ func (n *Node) layStores() error {
 
 // start runs Raft on the stores. The machine already holds the newest snapshot.
 func (n *Node) start() error {
+	r, err := raft.NewRaft(n.raftConfig(), n.machine, n.logs, n.stable, n.snaps, n.trans)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	n.raft.Store(r)
+	n.watching.observe(r)
+	return nil
+}
+
+func (n *Node) raftConfig() *raft.Config {
 	t := n.cfg.Timings
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(n.cfg.ID)
@@ -217,13 +231,7 @@ func (n *Node) start() error {
 	c.NoSnapshotRestoreOnStart = true // restored already, by openFolder or restart
 	c.NoLegacyTelemetry = true
 	c.Logger = n.hclog.as("raft")
-	r, err := raft.NewRaft(c, n.machine, n.logs, n.stable, n.snaps, n.trans)
-	if err != nil {
-		return fmt.Errorf("start raft: %w", err)
-	}
-	n.raft.Store(r)
-	n.watching.observe(r)
-	return nil
+	return c
 }
 
 // Addr is the address that the others dial.
@@ -231,6 +239,8 @@ func (n *Node) Addr() string { return string(n.trans.LocalAddr()) }
 
 // HasState reports whether this node belongs to a cluster, or has heard of one.
 func (n *Node) HasState() bool {
+	n.exchange.RLock()
+	defer n.exchange.RUnlock()
 	has, err := raft.HasExistingState(n.raw, n.raw, n.snaps)
 	return has || err != nil
 }

@@ -99,6 +99,22 @@ func TestTrailingLogsFollowTheRate(t *testing.T) {
 	if got := s.raft.Load().ReloadableConfig().TrailingLogs; got != maxTrailing {
 		t.Errorf("%d kept, want the limit %d", got, maxTrailing)
 	}
+	for want := uint64(maxTrailing); want > lan(t).TrailingLogs; want /= 2 { // nothing comes any more
+		if got := s.raft.Load().ReloadableConfig().TrailingLogs; got != want {
+			t.Fatalf("%d kept, want %d: it halves each %s", got, want, trailingTime)
+		}
+		for range trailingTime/slowInterval + 1 {
+			now = now.Add(slowInterval)
+			s.checkTrailing(now)
+		}
+	}
+	for range 2 * trailingTime / slowInterval {
+		now = now.Add(slowInterval)
+		s.checkTrailing(now)
+	}
+	if got := s.raft.Load().ReloadableConfig().TrailingLogs; got != lan(t).TrailingLogs {
+		t.Errorf("%d kept after a long calm, want the profile's %d", got, lan(t).TrailingLogs)
+	}
 }
 
 // A Raft that is started anew replays what the machine has; nothing is applied

@@ -24,6 +24,20 @@ func (transport) SetHeartbeatHandler(func(raft.RPC)) {}
 // outlives a Raft that is started anew. Node.Close closes the real one.
 func (transport) Close() error { return nil }
 
+// Layer makes and takes the connections between nodes, and knows who is at the other end.
+type Layer interface {
+	net.Listener
+	Dial(addr string, timeout time.Duration) (net.Conn, error)
+}
+
+// streams is a Layer as Raft wants it.
+type streams struct{ Layer }
+
+// Dial implements raft.StreamLayer.
+func (s streams) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return s.Layer.Dial(string(addr), timeout)
+}
+
 // maxInbound bounds connections from peers: each has one for heartbeats and one
 // for entries, and leaves some behind when it reconnects.
 const maxInbound = 256
@@ -154,11 +168,11 @@ func (c *gatedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// plainTCP carries Raft in the clear. Raft decodes what anyone sends, so it is
-// for loopback, or for a closed network whose owner has said so.
+// plainTCP carries Raft in the clear. Raft decodes what anyone sends, so it is for
+// loopback alone.
 type plainTCP struct{ net.Listener }
 
-func listenPlain(addr string, insecure bool) (raft.StreamLayer, error) {
+func listenPlain(addr string) (raft.StreamLayer, error) {
 	a, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("raft address %q: %w; write it as IP:PORT", addr, err)
@@ -166,8 +180,8 @@ func listenPlain(addr string, insecure bool) (raft.StreamLayer, error) {
 	if a.IP == nil || a.IP.IsUnspecified() {
 		return nil, fmt.Errorf("raft address %q: peers cannot dial it; name one IP address of this machine", addr)
 	}
-	if !a.IP.IsLoopback() && !insecure {
-		return nil, fmt.Errorf("raft address %q: peers are not authenticated without TLS; use a loopback address, or accept the risk on a closed network", addr)
+	if !a.IP.IsLoopback() {
+		return nil, fmt.Errorf("raft address %q: peers are not authenticated without a Layer that does; use a loopback address", addr)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

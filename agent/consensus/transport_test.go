@@ -14,8 +14,6 @@ import (
 	"os"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 // tlsLayer is mutual TLS as a Layer of Config.
@@ -24,8 +22,8 @@ type tlsLayer struct {
 	config *tls.Config
 }
 
-func (l *tlsLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return tls.DialWithDialer(&net.Dialer{Timeout: timeout}, "tcp", string(addr), l.config)
+func (l *tlsLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
+	return tls.DialWithDialer(&net.Dialer{Timeout: timeout}, "tcp", addr, l.config)
 }
 
 // mutualTLS makes one certificate that all nodes share and nobody else has.

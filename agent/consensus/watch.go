@@ -35,16 +35,19 @@ type watcher struct {
 	trailing  uint64
 	rateIndex uint64
 	rateAt    time.Time
-	stopped   string // why Raft was stopped, while it does not start again
+	calmAt    time.Time // since when fewer commands come than the reserve is made for
+	stopped   string    // why Raft was stopped, while it does not start again
 
 	transfer refusals
 	observer *raft.Observer
 	observed chan raft.Observation
 
-	mu     sync.Mutex
-	slow   *Impairment
-	cure   *Impairment
-	silent map[string]time.Time // peers whose heartbeats fail, since when
+	mu   sync.Mutex
+	slow *Impairment
+	cure *Impairment
+	// excluded: the cluster goes on without this node; see Exclude.
+	excluded *Impairment
+	silent   map[string]time.Time // peers whose heartbeats fail, since when
 }
 
 // refusals notes since when every request is refused for a transfer of
@@ -78,6 +81,9 @@ func (w *watcher) impaired() []Impairment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var all []Impairment
+	if w.excluded != nil {
+		all = append(all, *w.excluded)
+	}
 	if w.slow != nil {
 		all = append(all, *w.slow)
 	}
@@ -123,6 +129,8 @@ func (n *Node) watch(ctx context.Context) {
 				w.latched = false
 				n.announce(true)
 			}
+		case j := <-n.jobs:
+			j.done <- j.do()
 		case <-tick.C:
 			n.prove(ctx)
 			n.checkTransfer()
@@ -187,16 +195,26 @@ func (n *Node) checkPace() {
 }
 
 // checkTrailing keeps as many commands for followers that were away as the
-// cluster commits in trailingTime, when that is more than the profile says.
+// cluster commits in trailingTime, when that is more than the profile says. After a
+// burst the reserve halves each trailingTime, so that the log shrinks again.
 func (n *Node) checkTrailing(now time.Time) {
 	w := &n.watching
 	r := n.raft.Load()
 	index := r.LastIndex()
 	elapsed := now.Sub(w.rateAt)
-	if w.rateIndex > 0 && index > w.rateIndex && elapsed > 0 {
+	if w.rateIndex > 0 && index >= w.rateIndex && elapsed > 0 {
 		want := min(uint64(float64(index-w.rateIndex)*float64(trailingTime)/float64(elapsed)), maxTrailing)
+		if w.trailing < want || w.calmAt.IsZero() {
+			w.calmAt = now
+		}
 		// Below a quarter more it is noise.
-		if want > w.trailing+w.trailing/4 && n.cfg.Timings.TrailingLogs >= minScaledTrailing {
+		change := want > w.trailing+w.trailing/4
+		if shrink := now.Sub(w.calmAt) >= trailingTime; shrink && !change {
+			want = max(want, w.trailing/2, n.cfg.Timings.TrailingLogs)
+			change = want < w.trailing
+			w.calmAt = now
+		}
+		if change && n.cfg.Timings.TrailingLogs >= minScaledTrailing {
 			c := r.ReloadableConfig()
 			c.TrailingLogs = want
 			if err := r.ReloadConfig(c); err == nil {
@@ -245,26 +263,13 @@ func (n *Node) restart(reason string) {
 	n.gate.hold()
 	defer n.gate.release()
 	w := &n.watching
-	if w.stopped == "" {
-		n.log.Warn("starting raft anew inside the process", "reason", reason)
-		w.raftLeads, w.latched = false, false
-		n.announce(false)
-		if err := n.raft.Load().Shutdown().Error(); err != nil {
-			n.log.Warn("stop raft", "reason", err)
-		}
+	again := w.stopped != ""
+	if err := n.halt(reason); err != nil {
+		return // fenced since it was looked at; the next look comes
 	}
-	if err := n.freshStart(); err != nil {
-		if w.stopped == "" {
-			n.log.Error("raft does not start again; it is tried until it does", "reason", err)
-		}
-		w.stopped = reason
-		return
+	if err := n.startAgain(reason); err != nil && !again {
+		n.log.Error("raft does not start again; it is tried until it does", "reason", err)
 	}
-	w.stopped = ""
-	w.transfer.note(nil)
-	w.mu.Lock()
-	w.cure = &Impairment{What: "restarted", Reason: reason, Since: time.Now()}
-	w.mu.Unlock()
 }
 
 func (n *Node) freshStart() error {

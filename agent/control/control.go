@@ -161,7 +161,7 @@ func (c *Control) Probe(ctx context.Context, row fsm.Container) error {
 	if !ok {
 		return fsm.ErrNoSuchService
 	}
-	return c.prober.probe(ctx, c.cfg.DialAddr(v, row), sv.Spec.Health.Path, c.timeout(sv.Spec))
+	return c.prober.probe(ctx, c.cfg.DialAddr(v, row), sv.SpecOf(row).Health.Path, c.timeout(sv.Spec))
 }
 
 // timeout of a probe: the spec's, and below the interval.

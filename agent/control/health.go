@@ -138,12 +138,12 @@ func (h *health) start(ctx context.Context, v *fsm.State, now time.Time) {
 		switch question := w.obs.Doubt && !w.obs.Held && w.obs.Owner == unasked && due(row, sv, w.obs, h.cfg.Now()); {
 		case question:
 			h.task(w, func() result {
-				return result{key: keyOf(row), owner: h.ask(ctx, v, row, sv.Spec), asked: true}
+				return result{key: keyOf(row), owner: h.ask(ctx, v, row, sv.SpecOf(row)), asked: true}
 			})
 		case !now.Before(w.next):
 			w.again, w.round, w.last = false, h.round, now
 			h.task(w, func() result {
-				return result{key: keyOf(row), err: h.prober.probe(ctx, h.cfg.DialAddr(v, row), sv.Spec.Health.Path, h.timeout(sv.Spec))}
+				return result{key: keyOf(row), err: h.prober.probe(ctx, h.cfg.DialAddr(v, row), sv.SpecOf(row).Health.Path, h.timeout(sv.Spec))}
 			})
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -185,6 +186,8 @@ type owner struct {
 	node string
 	// fails says why a row cannot be started; "" starts it.
 	fails func(row fsm.Container) (reason string, portTaken bool)
+	// broken are the images whose containers answer 500.
+	broken []string
 	// takes is how long a start takes.
 	takes time.Duration
 }
@@ -252,7 +255,7 @@ func (o *owner) tend(ctx context.Context, row fsm.Container, runs map[rowKey]str
 				return
 			}
 		}
-		o.c.net.start(address(row))
+		o.c.net.start(address(row)).behave(slices.Contains(o.broken, row.Image), false)
 		runs[k] = address(row)
 		see(fsm.Running, "", false)
 	}

@@ -33,6 +33,9 @@ func Upcoming(v *fsm.State, now int64) []Pending {
 		if p, ok := scaleDown(sv, now); ok {
 			out = append(out, p)
 		}
+		if p, ok := upcomingRollout(v, sv, now); ok {
+			out = append(out, p)
+		}
 	}
 	for _, n := range v.Nodes {
 		if p, ok := upcomingNode(v, n, now); ok {
@@ -51,6 +54,8 @@ func upcomingRow(v *fsm.State, row fsm.Container, now int64) (Pending, bool) {
 	switch {
 	case row.Desired == fsm.Stopped:
 		return Pending{}, false // its node is about to
+	case row.Desired == fsm.Draining && row.NextNode != "":
+		return Pending{"begin " + name + " anew on " + row.NextNode, row.Reason + "; at the latest, when requests are still in flight", max(0, row.DrainDeadline-now)}, true
 	case row.Desired == fsm.Draining:
 		return Pending{"stop " + name, row.Reason + "; at the latest, when requests are still in flight", max(0, row.DrainDeadline-now)}, true
 	case row.Status:
@@ -69,13 +74,33 @@ func upcomingRow(v *fsm.State, row fsm.Container, now int64) (Pending, bool) {
 
 func upcomingNode(v *fsm.State, n fsm.Node, now int64) (Pending, bool) {
 	rows := len(v.RowsOn(n.ID))
-	switch n.Status {
-	case fsm.NodeDraining:
-		return Pending{"remove node " + n.ID, fmt.Sprintf("it leaves; %d of its containers are still to be replaced elsewhere", rows), waiting}, true
-	case fsm.NodeDead:
+	switch {
+	case n.Status == fsm.NodeDraining && rows == 0 && !majorityWithout(v, n.ID):
+		return Pending{"remove node " + n.ID, "it leaves, but its vote is needed until a majority of the others is alive: start those that are dead, or 'orchctl remove' what is lost for good", waiting}, true
+	case n.Status == fsm.NodeDraining:
+		return Pending{"remove node " + n.ID, fmt.Sprintf("it leaves; %d of its containers are still to be moved elsewhere", rows), waiting}, true
+	case n.DrainDeadline != 0 && rows > 0:
+		return Pending{"move what is left off node " + n.ID, fmt.Sprintf("it is drained; %d of its containers are still to be moved, and then without waiting for a stand-in", rows), max(0, n.DrainDeadline-now)}, true
+	case n.Status == fsm.NodeDead:
 		return Pending{"remove node " + n.ID, "it is dead, and loses its vote unless it returns", max(0, n.Since+defaultReapAfter.Milliseconds()-now)}, true
 	}
 	return Pending{}, false
+}
+
+// majorityWithout says whether most of the nodes besides id are alive, as far as a view
+// can tell who has a vote.
+func majorityWithout(v *fsm.State, id string) bool {
+	all, alive := 0, 0
+	for _, n := range v.Nodes {
+		if n.ID == id || n.Status == fsm.NodeLeft {
+			continue
+		}
+		all++
+		if !gone(n.Status) {
+			alive++
+		}
+	}
+	return alive*2 > all
 }
 
 // scaleDown finds the second at which a service will shrink if no request comes.

@@ -12,11 +12,14 @@ type placing struct {
 func newPlacing(v *fsm.State) *placing {
 	p := &placing{rows: map[string]int{}, ports: map[int]bool{}}
 	for _, n := range v.Nodes {
-		if n.Status == fsm.NodeAlive {
-			p.rows[n.ID] = len(v.RowsOn(n.ID))
+		if n.Status == fsm.NodeAlive && !n.Leaving() {
+			p.rows[n.ID] = 0
 		}
 	}
 	for _, c := range v.Containers {
+		if _, takes := p.rows[home(c)]; takes {
+			p.rows[home(c)]++
+		}
 		p.ports[c.Port] = true
 		p.highest = max(p.highest, c.Port)
 	}
@@ -52,6 +55,14 @@ func (p *placing) port(base int) int {
 		p.ports[port] = true
 	}
 	return port
+}
+
+// home is the node that a row is on, or will be when it begins anew.
+func home(c fsm.Container) string {
+	if c.NextNode != "" {
+		return c.NextNode
+	}
+	return c.Node
 }
 
 // firstPort begins the range of ports of containers, which fsm.MaxPort ends.

@@ -43,13 +43,13 @@ func planHealth(v *fsm.State, seen map[rowKey]observation, now int64, jitter flo
 		n, _ := v.Node(row.Node)
 		switch o := seen[keyOf(row)]; {
 		case n.Status == fsm.NodeDead || n.Status == fsm.NodeLeft:
-			h.lost(row, sv, o)
-		case row.Observed == fsm.Stopped && n.Status == fsm.NodeDraining:
-			// Its replacement is made elsewhere, under another number.
+			h.lost(row, sv, o, n.Status)
+		case row.Observed == fsm.Stopped && n.Leaving():
+			// It begins anew elsewhere; see planRows.
 		case row.Observed == fsm.Stopped || row.PortTaken:
 			h.ended(row, sv)
 		case row.Observed == fsm.Running:
-			h.running(row, sv, o, n.Status == fsm.NodeDraining)
+			h.running(row, sv, o, n.Leaving())
 		default:
 			h.launching(row, sv)
 		}
@@ -74,9 +74,10 @@ func (h *healing) placing() *placing {
 }
 
 // lost: the row's node is dead. What still answers there goes on; what does not is
-// made elsewhere. Its node's death is the second opinion.
-func (h *healing) lost(row fsm.Container, sv fsm.Service, o observation) {
-	if row.Observed == fsm.Running {
+// made elsewhere. Its node's death is the second opinion. A node that was removed gets no
+// requests, so that what is on it is made elsewhere whether it answers or not.
+func (h *healing) lost(row fsm.Container, sv fsm.Service, o observation, status fsm.NodeStatus) {
+	if row.Observed == fsm.Running && status != fsm.NodeLeft {
 		if o.Probed && o.Healthy && !row.Status {
 			h.status(row, true, "healthy")
 		}

@@ -66,11 +66,34 @@ func (w *world) step() {
 		}
 	case 4, 5:
 		w.observe()
+	case 6:
+		w.release(service)
 	default:
-		plan := append(planScale(w.s, w.now), planRows(w.s, w.now)...)
+		plan := append(append(planScale(w.s, w.now), planRollout(w.s, w.now)...), planRows(w.s, w.now)...)
 		for _, a := range append(plan, planHealth(w.s, w.observations(), w.now, 0)...) {
 			_ = w.apply(a.Command) // of three plans of one view, some are out of date
 		}
+	}
+}
+
+// release puts another version, goes back to one, or drains a node.
+func (w *world) release(service string) {
+	sv, ok := w.s.Service(service)
+	if !ok {
+		return
+	}
+	switch rapid.IntRange(0, 3).Draw(w.t, "release") {
+	case 0:
+		spec := sv.Spec
+		spec.Image = rapid.SampledFrom([]string{"x", "y", "z"}).Draw(w.t, "image")
+		spec.Rollout.Parallel = rapid.IntRange(1, 3).Draw(w.t, "parallel")
+		_ = w.apply(fsm.PutService{Spec: spec})
+	case 1:
+		_ = w.apply(fsm.PutService{Spec: sv.Spec, Restart: fmt.Sprint(w.index)})
+	case 2:
+		_ = w.apply(fsm.RollBack{Service: service, Left: sv.Newest().Number, To: sv.Newest().Number - 1})
+	case 3:
+		_ = w.apply(fsm.DrainNode{ID: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(w.t, "drained"), Deadline: rapid.SampledFrom([]int64{0, w.now, w.now + 60_000}).Draw(w.t, "deadline")})
 	}
 }
 
@@ -141,6 +164,7 @@ func TestPlansAreDoneWhenDone(t *testing.T) {
 		}{
 			{"health", 2, func() []Action { return planHealth(w.s, seen, w.now, 0) }},
 			{"scale", 1, func() []Action { return planScale(w.s, w.now) }},
+			{"roll-out", 1, func() []Action { return planRollout(w.s, w.now) }},
 			{"rows", 1, func() []Action { return planRows(w.s, w.now) }},
 			{"drain", 1, func() []Action { return planDrain(w.s, reports, w.now) }},
 			{"nodes", 1, func() []Action { return planNodes(w.s, "a", sightings) }},
@@ -176,10 +200,17 @@ func TestPlansLeadThere(t *testing.T) {
 		w := newWorld(t)
 		for _, n := range w.s.Nodes {
 			_ = w.apply(fsm.SetNodeStatus{ID: n.ID, Seen: w.index, Status: fsm.NodeAlive})
+			_ = w.apply(fsm.DrainNode{ID: n.ID})
 		}
 		settled := func() bool {
 			for _, sv := range w.s.Services {
-				if rows := w.s.Rows(sv.Name); len(rows) != sv.Decision.Desired || healthy(rows) != len(rows) || sv.Decision.Desired == 0 {
+				rows := w.s.Rows(sv.Name)
+				for _, r := range rows {
+					if r.Build != sv.Newest().Build {
+						return false
+					}
+				}
+				if sv.Newest().Outcome != fsm.Good || len(rows) != sv.Decision.Desired || healthy(rows) != len(rows) || sv.Decision.Desired == 0 {
 					return false
 				}
 			}
@@ -200,6 +231,7 @@ func TestPlansLeadThere(t *testing.T) {
 			for _, plan := range []func() []Action{
 				func() []Action { return planHealth(w.s, seen, w.now, 0) },
 				func() []Action { return planScale(w.s, w.now) },
+				func() []Action { return planRollout(w.s, w.now) },
 				func() []Action { return planRows(w.s, w.now) },
 				func() []Action { return planDrain(w.s, all, w.now) },
 			} {
@@ -249,6 +281,7 @@ func TestPlanHealth(t *testing.T) {
 		"owner dead":                    {row(same), fsm.NodeDead, with(func(o *observation) { o.Doubt, o.Owner = true, silent }), "relaunch"},
 		"owner dead, healthy":           {row(same), fsm.NodeDead, observation{Probed: true, Healthy: true, Was: true}, ""},
 		"owner dead, not probed":        {row(same), fsm.NodeDead, observation{}, ""},
+		"owner removed, healthy":        {row(same), fsm.NodeLeft, observation{Probed: true, Healthy: true, Was: true}, "relaunch"},
 		"owner leaves":                  {row(same), fsm.NodeDraining, failing, "setstatus"},
 		"keeps dying":                   {row(func(r *fsm.Container) { r.Status, r.Failures = false, 2 }), fsm.NodeAlive, failing, "backoff"},
 		"keeps dying, in rotation":      {row(func(r *fsm.Container) { r.Failures, r.Since = 2, now-5000 }), fsm.NodeAlive, failing, "setstatus"},

@@ -76,9 +76,12 @@ func TestLeave(t *testing.T) {
 				if _, still := c.voters[leaver]; still {
 					t.Error("it still has a vote")
 				}
+				c.within(time.Second, "the stand-in has gone", func(v *fsm.State) bool { return len(v.Rows("acts")) == 5 })
 				c.always(30*time.Second, "five elsewhere", healthyRows(5))
-				if got := len(c.View().Rows("acts")); got != 5 {
-					t.Errorf("%d rows", got)
+				for i, row := range c.View().Rows("acts") {
+					if row.Number != i+1 || row.Port != 8000+i {
+						t.Errorf("row %d has port %d", row.Number, row.Port)
+					}
 				}
 			})
 		})

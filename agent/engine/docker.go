@@ -97,19 +97,25 @@ func (d *Docker) connect(ctx context.Context) error {
 	return err
 }
 
-// HasImage says whether the engine can run image without a registry.
-func (d *Docker) HasImage(ctx context.Context, image string) (bool, error) {
+// ImageID is what image means on this engine, or empty where it is not there.
+func (d *Docker) ImageID(ctx context.Context, image string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	if err := d.connect(ctx); err != nil {
-		return false, err
+		return "", err
 	}
-	_, err := d.cli.ImageInspect(ctx, image)
+	found, err := d.cli.ImageInspect(ctx, image)
 	if errdefs.IsNotFound(err) {
-		return false, nil
+		return "", nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("inspect image %s: %w", image, classify(err))
+		return "", fmt.Errorf("inspect image %s: %w", image, classify(err))
 	}
-	return true, nil
+	return found.ID, nil
+}
+
+// HasImage says whether the engine can run image without a registry.
+func (d *Docker) HasImage(ctx context.Context, image string) (bool, error) {
+	id, err := d.ImageID(ctx, image)
+	return id != "", err
 }

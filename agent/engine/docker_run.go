@@ -113,12 +113,33 @@ func (d *Docker) create(ctx context.Context, s Spec) (string, error) {
 	for _, m := range s.Mounts {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target})
 	}
+	image, err := d.imageOf(ctx, s)
+	if err != nil {
+		return "", err
+	}
 	cfg := &container.Config{
-		Image: s.Image, Labels: s.Labels, Env: s.Env, Cmd: s.Command, User: s.User,
+		Image: image, Labels: s.Labels, Env: s.Env, Cmd: s.Command, User: s.User,
 		ExposedPorts: nat.PortSet{port: {}},
 	}
 	made, err := d.cli.ContainerCreate(ctx, cfg, host, nil, nil, s.Name)
 	return made.ID, err
+}
+
+// imageOf is the image by its name, so that people find it in a listing, unless the
+// name means another one by now and the one that is asked for is still here.
+func (d *Docker) imageOf(ctx context.Context, s Spec) (string, error) {
+	if s.ImageID == "" {
+		return s.Image, nil
+	}
+	means, err := d.ImageID(ctx, s.Image)
+	if err != nil || means == s.ImageID {
+		return s.Image, err
+	}
+	here, err := d.HasImage(ctx, s.ImageID)
+	if err != nil || !here {
+		return s.Image, err
+	}
+	return s.ImageID, nil
 }
 
 func (d *Docker) start(ctx context.Context, id string) error {

@@ -32,6 +32,7 @@ var (
 type Spec struct {
 	Name          string            // unique on the engine: letters, digits, _ . -
 	Image         string            // must be on this machine
+	ImageID       string            // run this one where it is here, whatever Image means by now
 	Labels        map[string]string // whose it is: Run adopts only what has them all
 	Env           []string          // K=V
 	Command       []string          // arguments; the image's own when empty

@@ -100,6 +100,9 @@ func (p *Process) Close() error {
 	return nil
 }
 
+// ImageID is empty: an executable has no other name than its path.
+func (p *Process) ImageID(context.Context, string) (string, error) { return "", nil }
+
 // HasImage says whether an executable stands for image.
 func (p *Process) HasImage(_ context.Context, image string) (bool, error) {
 	path, ok := p.cfg.Binaries[image]

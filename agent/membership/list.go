@@ -33,18 +33,20 @@ var (
 
 // Config is what gossip needs to know.
 type Config struct {
-	ID        string // of this node
-	BindAddr  string // one IP address, which the others dial
-	BindPort  int    // tcp and udp
-	ClusterID string // packets with another are dropped
-	Key       []byte // 16, 24 or 32 bytes: encrypts and authenticates; nil is plain
-	Insecure  bool   // lets plain gossip listen beyond loopback
+	ID        string   // of this node
+	BindAddr  string   // one IP address, which the others dial
+	BindPort  int      // tcp and udp
+	ClusterID string   // packets with another are dropped
+	Keys      [][]byte // encrypt and authenticate, 32 bytes each; the first is written with. None is plain, on loopback alone
 	Meta      Meta
 	Timings   Timings // from Profile
 	// Allow says why a node is not welcome. It is called under memberlist's lock:
 	// it must return at once and call nothing of this List. nil lets in everybody
 	// with the cluster's ID and key.
-	Allow    func(id, addr string) error
+	Allow func(id, addr string) error
+	// Gone says whether those at an address have left, so that its silence is no
+	// trouble; nil: nobody has.
+	Gone     func(addr string) bool
 	Logger   *slog.Logger
 	Registry prometheus.Registerer // nil: no metrics
 }
@@ -61,8 +63,9 @@ type List struct {
 	cfg       Config
 	log       *slog.Logger
 	roll      *roll
-	conflicts chan Conflict // 1-buffered, the newest wins
-	claimed   chan string   // 1-buffered: an address that claims our ID
+	keys      *memberlist.Keyring // nil is plain
+	conflicts chan Conflict       // 1-buffered, the newest wins
+	claimed   chan string         // 1-buffered: an address that claims our ID
 	ready     chan struct{}
 	update    chan struct{} // 1-buffered: the metadata has changed
 	claimant  string        // the newest that Run has logged
@@ -89,15 +92,10 @@ func New(cfg Config) (*List, error) {
 		return nil, fmt.Errorf("cluster ID has %d bytes, at most %d", len(cfg.ClusterID), memberlist.LabelMaxSize)
 	case ip == nil || ip.IsUnspecified():
 		return nil, fmt.Errorf("gossip address %q: name one IP address of this machine", cfg.BindAddr)
-	case !ip.IsLoopback() && cfg.Key == nil && !cfg.Insecure:
-		return nil, fmt.Errorf("gossip address %q: without a key anyone can join; use a loopback address, or accept the risk on a closed network", cfg.BindAddr)
+	case !ip.IsLoopback() && len(cfg.Keys) == 0:
+		return nil, fmt.Errorf("gossip address %q: without a key anyone can join", cfg.BindAddr)
 	case cfg.Timings.ProbeInterval <= 0 || cfg.Timings.Rejoin <= 0:
 		return nil, errors.New("gossip needs Timings; take them from Profile")
-	}
-	if cfg.Key != nil {
-		if err := memberlist.ValidateKey(cfg.Key); err != nil {
-			return nil, fmt.Errorf("gossip key: %w", err)
-		}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -106,6 +104,12 @@ func New(cfg Config) (*List, error) {
 		cfg: cfg, log: cfg.Logger.With("node", cfg.ID), roll: newRoll(),
 		conflicts: make(chan Conflict, 1), claimed: make(chan string, 1),
 		ready: make(chan struct{}), update: make(chan struct{}, 1),
+	}
+	if len(cfg.Keys) > 0 {
+		var err error
+		if l.keys, err = memberlist.NewKeyring(cfg.Keys[1:], cfg.Keys[0]); err != nil {
+			return nil, fmt.Errorf("gossip key: %w", err)
+		}
 	}
 	if err := l.SetMeta(cfg.Meta); err != nil {
 		return nil, err
@@ -222,7 +226,7 @@ func (l *List) create() (*memberlist.Memberlist, error) {
 	c.Name, c.Label = l.cfg.ID, l.cfg.ClusterID
 	c.BindAddr, c.BindPort = l.cfg.BindAddr, l.cfg.BindPort
 	c.AdvertiseAddr, c.AdvertisePort = l.cfg.BindAddr, l.cfg.BindPort
-	c.SecretKey = l.cfg.Key
+	c.Keyring = l.keys
 	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
 	c.EnableCompression = false // messages are small, and unpacking is a way to be hurt
 	d := delegate{l}

@@ -301,7 +301,7 @@ func TestStrangersStayOut(t *testing.T) {
 	var mu sync.Mutex
 	var refused []string
 	c, n := three(t, func(cfg *Config) {
-		cfg.Key = key
+		cfg.Keys = [][]byte{key}
 		cfg.Allow = func(id, _ string) error {
 			if id == "a" || id == "b" || id == "c" {
 				return nil
@@ -314,10 +314,10 @@ func TestStrangersStayOut(t *testing.T) {
 	})
 	strangers := map[string]*node{}
 	for id, edit := range map[string]func(*Config){
-		"label":  func(cfg *Config) { cfg.ClusterID = "c2"; cfg.Key = key },
+		"label":  func(cfg *Config) { cfg.ClusterID = "c2"; cfg.Keys = [][]byte{key} },
 		"nokey":  func(cfg *Config) {},
-		"badkey": func(cfg *Config) { cfg.Key = bytes.Repeat([]byte{8}, 32) },
-		"table":  func(cfg *Config) { cfg.Key = key },
+		"badkey": func(cfg *Config) { cfg.Keys = [][]byte{bytes.Repeat([]byte{8}, 32)} },
+		"table":  func(cfg *Config) { cfg.Keys = [][]byte{key} },
 	} {
 		cfg := c.config(id, "127.0.0.7")
 		edit(&cfg)
@@ -349,7 +349,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"no cluster":         func(cfg *Config) { cfg.ClusterID = "" },
 		"any address":        func(cfg *Config) { cfg.BindAddr = "0.0.0.0" },
 		"plain off loopback": func(cfg *Config) { cfg.BindAddr = "192.0.2.1" },
-		"short key":          func(cfg *Config) { cfg.Key = []byte("short") },
+		"short key":          func(cfg *Config) { cfg.Keys = [][]byte{[]byte("short")} },
 		"no timings":         func(cfg *Config) { cfg.Timings = Timings{} },
 	} {
 		cfg := c.config("a", "127.0.0.1")

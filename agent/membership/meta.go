@@ -18,6 +18,7 @@ type Meta struct {
 	Raft    string `json:"r,omitempty"` // host:port of its Raft
 	Proxy   string `json:"p,omitempty"` // host:port of its proxy
 	Version string `json:"v,omitempty"` // of its program
+	Epoch   uint64 `json:"e,omitempty"` // recoveries of the cluster that the node has been through
 }
 
 // wireMeta is Meta as it travels.

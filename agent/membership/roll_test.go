@@ -104,9 +104,36 @@ func TestSilentNodeIsTrouble(t *testing.T) {
 	if len(faults) != 1 || !strings.Contains(faults[0].Error(), "127.0.0.2:7482") || !strings.Contains(faults[0].Error(), "UDP") {
 		t.Fatalf("got %v", faults)
 	}
+	l.cfg.Gone = func(addr string) bool { return addr == "127.0.0.2:7482" }
+	if faults := l.silent(); len(faults) != 0 {
+		t.Fatalf("of one that has left: %v", faults)
+	}
+	l.cfg.Gone = nil
 	l.roll.answered("b", time.Now())
 	if faults := l.silent(); len(faults) != 0 {
 		t.Fatalf("got %v", faults)
+	}
+}
+
+// TestWhoHasLeftIsNoTrouble when nothing answers there any more.
+func TestWhoHasLeftIsNoTrouble(t *testing.T) {
+	c, nodes := three(t, nil)
+	a := nodes[0]
+	gone := a.sees("c").Addr
+	nodes[2].kill(t)
+	until(t, "the loss is trouble", func() bool { return a.Trouble() != nil })
+	cfg := c.config("d", "127.0.0.9")
+	var asked atomic.Int32
+	cfg.Gone = func(addr string) bool {
+		if addr == gone {
+			asked.Add(1)
+		}
+		return addr == gone
+	}
+	d := c.start(cfg)
+	until(t, "it has looked around, twice", func() bool { return asked.Load() > 1 && d.sees("a").Status == Alive && d.sees("b").Status == Alive })
+	if err := d.Trouble(); err != nil {
+		t.Errorf("the loss of one that has left: %v", err)
 	}
 }
 

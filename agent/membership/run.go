@@ -105,6 +105,9 @@ func (l *List) join(ctx context.Context, g *memberlist.Memberlist, seeds []strin
 			if one := errors.Unwrap(err); one != nil {
 				err = one // memberlist makes a list of it, on several lines
 			}
+			if l.gone(s) {
+				continue
+			}
 			faults = append(faults, fmt.Errorf("no gossip with %s (down, of another cluster, or with another key): %w", s, err))
 			continue
 		}
@@ -121,12 +124,14 @@ func (l *List) silent() []error {
 	var faults []error
 	limit := blockedRounds * l.cfg.Timings.ProbeInterval
 	for _, m := range l.roll.members() {
-		if m.Status == Suspect && time.Since(m.Since) > limit {
+		if m.Status == Suspect && time.Since(m.Since) > limit && !l.gone(m.Addr) {
 			faults = append(faults, fmt.Errorf("node %s at %s answers on TCP but not on UDP; open UDP on that port", m.ID, m.Addr))
 		}
 	}
 	return faults
 }
+
+func (l *List) gone(addr string) bool { return l.cfg.Gone != nil && l.cfg.Gone(addr) }
 
 func (l *List) setTrouble(err error) {
 	l.mu.Lock()

@@ -38,12 +38,13 @@ func (w *Worker) begin(ctx context.Context, k key, m *memo, row *fsm.Container, 
 	if a.run {
 		w.starts++
 	}
-	var sv fsm.Service
+	var spec fsm.Spec // that of the row's build: the service may have another by now
 	if row != nil {
-		sv, _ = t.view.Service(row.Service)
+		sv, _ := t.view.Service(row.Service)
+		spec = sv.SpecOf(*row)
 	}
 	w.ops.Go(func() {
-		err := w.act(ctx, k, m, row, sv.Spec, a)
+		err := w.act(ctx, k, m, row, spec, a)
 		cause := context.Cause(ctx)
 		cancel(nil)
 		w.metrics.action(a.verb, err)

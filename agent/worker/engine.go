@@ -28,6 +28,7 @@ type Engine interface {
 type Spec struct {
 	Name          string
 	Image         string
+	ImageID       string
 	Labels        map[string]string
 	Env           []string // K=V
 	Command       []string

@@ -53,7 +53,7 @@ func inBubble(t *testing.T, f func(h *home)) {
 		for _, id := range []string{"n1", "n2"} {
 			h.apply(fsm.PutNode{Node: fsm.Node{ID: id, Addr: "127.0.0.1", APIAddr: id + ":1", RaftAddr: id + ":2"}})
 		}
-		h.apply(fsm.PutService{Spec: fsm.Spec{Name: "acts", Image: "acts:1", Env: map[string]string{"B": "2", "A": "1", "ORCH_NODE": "liar"},
+		h.apply(fsm.PutService{Spec: fsm.Spec{Name: "acts", Image: "acts:1", Env: map[string]string{"B": "2", "A": "1", "C": "http://${ORCH_PROXY}/x", "ORCH_NODE": "liar"},
 			User: "1000:1000", Volumes: []fsm.Volume{{Name: "data", Target: "/data"}}}.WithDefaults()})
 		defer func() { h.stop() }()
 		f(h)
@@ -140,7 +140,7 @@ func (h *home) start() { h.startWith(h.engine) }
 
 func (h *home) startWith(e worker.Engine) {
 	h.w = worker.New(worker.Config{
-		Node: "n1", HostIP: "127.0.0.1", VolumeDir: "/var/lib/orchd/volumes",
+		Node: "n1", HostIP: "127.0.0.1", Proxy: "10.0.0.1:80", VolumeDir: "/var/lib/orchd/volumes",
 		ClusterID: func() string { return h.View().ClusterID },
 		CaughtUp: func(ctx context.Context) error {
 			select {

@@ -50,12 +50,15 @@ const (
 type Config struct {
 	Node      string // ID of this node, as in the rows
 	HostIP    string // address that containers are published on
+	Proxy     string // host:port of this node's proxy, told to containers
 	VolumeDir string // absolute; a service's volume is a folder below it
 	// ClusterID is empty until this node is in a cluster.
 	ClusterID func() string
 	// CaughtUp returns once the view holds all that was committed when it was
 	// called. The worker touches nothing before.
 	CaughtUp func(context.Context) error
+	// Reveal opens the secret values of a spec; nil is for specs without.
+	Reveal func(fsm.Spec) (map[string]string, error)
 	// Classify says what an error of the engine means.
 	Classify func(error) Cause
 

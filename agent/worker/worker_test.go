@@ -302,7 +302,7 @@ func TestSpecOfAContainer(t *testing.T) {
 		h.startWith(spy)
 		h.elapse(soon)
 		s := spy.last()
-		wantEnv := []string{"A=1", "B=2", "ORCH_GENERATION=1", "ORCH_NODE=n1", "ORCH_NUMBER=1", "ORCH_SERVICE=acts"}
+		wantEnv := []string{"A=1", "B=2", "C=http://10.0.0.1:80/x", "ORCH_GENERATION=1", "ORCH_NODE=n1", "ORCH_NUMBER=1", "ORCH_PROXY=10.0.0.1:80", "ORCH_SERVICE=acts"}
 		if !slices.Equal(s.Env, wantEnv) {
 			t.Errorf("env %v, want %v", s.Env, wantEnv)
 		}

@@ -18,67 +18,6 @@ func (a *app) say(v any, format string, args ...any) error {
 	return a.print(v, func(w io.Writer) { fmt.Fprintf(w, format+"\n", args...) })
 }
 
-func (a *app) initCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "init", Short: "Make a cluster of this one node", Args: cobra.NoArgs, Example: "  orchctl init",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd, func(ctx context.Context, c *api.Client) error {
-				adm, err := c.Init(ctx)
-				if err != nil {
-					return err
-				}
-				return a.say(adm, "Cluster %s is made. On each further node, with orchd running:\n\n  orchctl join %s", adm.ClusterID, adm.Nodes[0].APIAddr)
-			})
-		},
-	}
-}
-
-func (a *app) join() *cobra.Command {
-	return &cobra.Command{
-		Use: "join ADDR", Short: "Have this node join the cluster of the node at ADDR (host:port of its API)", Args: cobra.ExactArgs(1), Example: "  orchctl join 127.0.0.1:7480",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, func(ctx context.Context, c *api.Client) error {
-				adm, err := c.Join(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				return a.say(adm, "Joined cluster %s, %d nodes. See them with 'orchctl nodes'.", adm.ClusterID, len(adm.Nodes))
-			})
-		},
-	}
-}
-
-func (a *app) apply() *cobra.Command {
-	var file string
-	cmd := &cobra.Command{
-		Use: "apply -f FILE", Short: "Add or change the services of a YAML file", Args: cobra.NoArgs, Example: "  orchctl apply -f deploy/acts.yaml\n  orchctl apply -f - < acts.yaml",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			name, content, err := source(file, cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			specs, err := api.ParseSpecs(name, content)
-			if err != nil {
-				return err
-			}
-			return a.with(cmd, func(ctx context.Context, c *api.Client) error {
-				for _, s := range specs {
-					if err := c.Apply(ctx, s); err != nil {
-						return fmt.Errorf("service %s: %w", s.Name, err)
-					}
-					if err := a.say(map[string]string{"applied": s.Name}, "service %s applied; watch it with 'orchctl ps'", s.Name); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		},
-	}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "the file; - is standard input")
-	cmd.MarkFlagRequired("file")
-	return cmd
-}
-
 func source(file string, stdin io.Reader) (string, []byte, error) {
 	if file == "-" {
 		b, err := io.ReadAll(io.LimitReader(stdin, api.MaxSpecFile+1))

@@ -170,7 +170,11 @@ func (l *eventLines) Write(p []byte) (int, error) {
 		if e.Number > 0 {
 			what += "/" + strconv.Itoa(e.Number)
 		}
-		_, err := fmt.Fprintln(l.out, strings.TrimRight(fmt.Sprintf("%s  %-16s %-10s %-6s %s", e.At.Local().Format("15:04:05.000"), e.Kind, what, e.Node, e.Reason), " "))
+		why := e.Reason
+		if e.By != "" {
+			why = strings.TrimLeft(why+" (by "+e.By+")", " ")
+		}
+		_, err := fmt.Fprintln(l.out, strings.TrimRight(fmt.Sprintf("%s  %-16s %-10s %-6s %s", e.At.Local().Format("15:04:05.000"), e.Kind, what, e.Node, why), " "))
 		if err != nil {
 			return len(p), err
 		}

@@ -4,16 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -48,6 +43,7 @@ func main() {
 // app is what every command shares.
 type app struct {
 	addr    string
+	context string
 	output  string
 	timeout time.Duration
 	stdout  io.Writer
@@ -61,8 +57,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Short: "See and steer a cluster",
 		Long: `See and steer a cluster.
 
-The node asked is the first of: --addr, $ORCH_ADDR, /run/orchd/orchd.sock, and
-run/node*/orchd.sock below this folder (what 'make up' makes).`,
+The node asked is the first of: --addr, $ORCH_ADDR, the context that --context or
+$ORCH_CONTEXT names, /run/orchd/orchd.sock, run/node*/orchd.sock below this folder (what
+'make up' makes), and the context in use ('orchctl login'). A node that is asked by HOST:PORT
+asks for the certificate of a context.`,
 		SilenceUsage: true, SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.output != "table" && a.output != "json" {
@@ -73,50 +71,16 @@ run/node*/orchd.sock below this folder (what 'make up' makes).`,
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.addr, "addr", "", "node to ask: HOST:PORT of its API, or the path of its socket")
+	f.StringVar(&a.context, "context", "", "cluster to ask, of those that you have logged in to")
 	f.StringVarP(&a.output, "output", "o", "table", "table for people, json for scripts")
 	f.DurationVar(&a.timeout, "timeout", 30*time.Second, "longest wait for an answer; streams have none")
-	root.AddCommand(a.initCmd(), a.join(), a.ps(), a.nodes(), a.status(), a.apply(), a.delete(), a.scale(),
-		a.events(), a.logs(), a.transfer(), a.leave(), a.version())
+	root.AddCommand(a.initCmd(), a.join(), a.ps(), a.nodes(), a.status(), a.apply(), a.history(), a.rollback(), a.restart(), a.drain(), a.undrain(), a.delete(), a.scale(),
+		a.events(), a.logs(), a.transfer(), a.leave(), a.remove(), a.recover(), a.snapshot(), a.version(),
+		a.token(), a.trust(), a.grant(), a.revoke(), a.login(), a.contextCmd(), a.ca(), a.gossip())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	return root.ExecuteContext(ctx)
-}
-
-// defaultSocket is where an installed orchd listens.
-const defaultSocket = "/run/orchd/orchd.sock"
-
-// client finds the node to ask.
-func (a *app) client(ctx context.Context) (*api.Client, error) {
-	if a.addr == "" {
-		a.addr = os.Getenv("ORCH_ADDR")
-	}
-	if a.addr != "" {
-		if _, _, err := net.SplitHostPort(a.addr); err != nil && !strings.Contains(a.addr, "/") {
-			return nil, fmt.Errorf("address %q (--addr or $ORCH_ADDR): give HOST:PORT of a node's API, for example 127.0.0.1:7480, or the path of its socket with a / in it", a.addr)
-		}
-		return api.NewClient(a.addr, nil), nil
-	}
-	candidates := []string{defaultSocket}
-	found, err := filepath.Glob("run/node*/orchd.sock")
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(found)
-	for _, path := range append(candidates, found...) {
-		if _, err := os.Stat(path); err != nil {
-			continue
-		}
-		c := api.NewClient(path, nil)
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		err := c.Healthy(ctx)
-		cancel()
-		if err == nil {
-			return c, nil
-		}
-		c.Close()
-	}
-	return nil, errors.New("no orchd answers here: start one ('make up', or 'systemctl start orchd'), or name a node with --addr HOST:PORT or $ORCH_ADDR")
 }
 
 // with runs f with a client, within the timeout.

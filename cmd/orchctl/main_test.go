@@ -86,7 +86,8 @@ func TestWrongWordsAreRefused(t *testing.T) {
 		{[]string{"apply"}, "file"},
 		{[]string{"apply", "-f", "none.yaml"}, "none.yaml"},
 		{[]string{"dance"}, "unknown command"},
-		{[]string{"--addr", "127.0.0.1:1", "ps"}, "is orchd running there?"},
+		{[]string{"--addr", "/nowhere/s", "ps"}, "is orchd running there?"},
+		{[]string{"--addr", "127.0.0.1:1", "ps"}, "orchctl login"},
 	} {
 		if _, err := ctl(t, c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v, want %q", c.args, err, c.want)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -16,6 +18,8 @@ import (
 	"go.uber.org/goleak"
 
 	"orch/agent/api"
+	"orch/agent/backup"
+	"orch/agent/pki"
 	"orch/fsm"
 )
 
@@ -24,9 +28,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // leader is a node with a real table and no Raft.
 type leader struct {
 	*fsm.Store
+	api.Recoverer
+	api.Truster
 	mu     sync.Mutex
 	leads  bool
 	name   string
+	token  string // that was joined with
+	key    []byte // that secrets are sealed with
 	status api.Status
 }
 
@@ -52,16 +60,43 @@ func (l *leader) Propose(ctx context.Context, c fsm.Command) (any, error) {
 	return l.ProposeHere(ctx, c)
 }
 
-func (l *leader) Init(context.Context) (api.Admission, error) {
-	return api.Admission{ClusterID: "c1", Nodes: []fsm.Node{{ID: "n1", APIAddr: "127.0.0.1:7480"}}}, nil
+func (l *leader) Init(context.Context, string) (api.Admission, error) {
+	return api.Admission{ClusterID: "c1", Nodes: []fsm.Node{{ID: "n1", APIAddr: "127.0.0.1:7480"}},
+		Token: api.JoinToken{Token: "orch1-x", Addr: "127.0.0.1:7480", Uses: 16, Expires: time.Unix(2e9, 0)}}, nil
 }
 
-func (l *leader) Join(context.Context, string) (api.Admission, error) {
+func (l *leader) Join(_ context.Context, _, token string) (api.Admission, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.token = token
 	return api.Admission{ClusterID: "c1", Nodes: make([]fsm.Node, 2)}, nil
 }
-func (l *leader) Leave(context.Context) error { return api.ErrNotMember }
+func (l *leader) Leave(context.Context, string) error { return api.ErrNotMember }
 
-func (l *leader) Transfer(_ context.Context, to string) error {
+func (l *leader) RemoveNode(ctx context.Context, id string, _ bool, _ string) error {
+	_, err := l.Propose(ctx, fsm.RemoveNode{ID: id})
+	return err
+}
+
+func (l *leader) ImageID(context.Context, string) string { return "" }
+
+func (l *leader) DrainNode(ctx context.Context, id string, within time.Duration, by string) error {
+	_, err := l.Propose(ctx, fsm.DrainNode{ID: id, Deadline: l.View().Stamp + within.Milliseconds(), By: by})
+	return err
+}
+
+func (l *leader) Archive(_ context.Context, stale bool) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.leads && !stale {
+		return nil, api.ErrNoLeader
+	}
+	var b bytes.Buffer
+	_, err := backup.Write(&b, l.View(), "n1", "v9", time.Unix(1e9, 0))
+	return b.Bytes(), err
+}
+
+func (l *leader) Transfer(_ context.Context, to, _ string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.name = to
@@ -83,8 +118,27 @@ func (l *leader) Logs(_ context.Context, q api.LogQuery, w io.Writer) error {
 	return err
 }
 
-func (l *leader) Admit(context.Context, fsm.Node) (api.Admission, error) {
-	return api.Admission{}, api.ErrNotMember
+// Seal is what a node of the cluster with that key does.
+func (l *leader) Seal(s fsm.Spec) (fsm.Spec, error) {
+	out := maps.Clone(s.SecretEnv)
+	for k, v := range out {
+		var err error
+		if pki.SealedEnv(v) {
+			_, err = pki.OpenEnv(l.key, s.Name, k, v)
+		} else {
+			out[k], err = pki.SealEnv(l.key, s.Name, k, v)
+		}
+		if err != nil {
+			return s, err
+		}
+	}
+	s.SecretEnv = out
+	return s, nil
+}
+
+func (l *leader) TakeVote(context.Context, string) error { return api.ErrNoLeader }
+func (l *leader) JoinToken(context.Context) (api.JoinToken, error) {
+	return api.JoinToken{Token: "orch1-x", Addr: "127.0.0.1:7480", Uses: 16, Expires: time.Unix(2e9, 0)}, nil
 }
 func (l *leader) Probe(context.Context, api.RowRef) error { return nil }
 func (l *leader) Suspect(api.RowRef)                      {}
@@ -229,7 +283,7 @@ func TestWithoutALeader(t *testing.T) {
 
 // TestEveryCommandHasAnExample in its help.
 func TestEveryCommandHasAnExample(t *testing.T) {
-	for _, name := range []string{"init", "join", "ps", "nodes", "status", "apply", "delete", "scale", "events", "logs", "transfer", "leave", "version"} {
+	for _, name := range []string{"init", "join", "ps", "nodes", "status", "apply", "history", "rollback", "restart", "drain", "undrain", "delete", "scale", "events", "logs", "transfer", "leave", "remove", "recover", "version"} {
 		if out := must(t, name, "--help"); !strings.Contains(out, "Examples:\n  orchctl "+name) {
 			t.Errorf("%s --help:\n%s", name, out)
 		}

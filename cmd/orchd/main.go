@@ -24,6 +24,7 @@ import (
 var version = "dev"
 
 func main() {
+	syscall.Umask(syscall.Umask(0o077) | 0o022) // what is made here is never others' to write to
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
@@ -51,10 +52,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			cfg.Logger = log
 			cfg.Registry = prometheus.NewRegistry()
 			cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+			setProcs()
 			return agent.Run(cmd.Context(), cfg.Complete())
 		},
 	}
 	flags(root, &cfg)
+	requestFlags(root, &cfg.Requests)
 	root.Flags().StringVar(&level, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	root.Flags().StringVar(&format, "log-format", "text", "text or json")
 	root.AddCommand(checkEngine(&cfg, stdout), purge(&cfg, stdout), &cobra.Command{
@@ -78,11 +81,15 @@ func flags(root *cobra.Command, cfg *agent.Config) {
 	f.StringVar(&cfg.RaftAddr, "raft-addr", "", "address of Raft (default ADDR:7481)")
 	f.StringVar(&cfg.GossipAddr, "gossip-addr", "", "address of gossip, tcp and udp (default ADDR:7482)")
 	f.StringVar(&cfg.MetricsAddr, "metrics-addr", cfg.MetricsAddr, "loopback address of metrics and the dashboard")
-	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "path of the operator's unix socket (mode 0600)")
+	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "path of the operator's unix socket: for this user, and for a group")
+	f.StringVar(&cfg.SocketGroup, "socket-group", cfg.SocketGroup, "group whose members may use the socket as admins, where there is one of that name; '' for none")
 	f.StringVar(&cfg.Engine, "engine", cfg.Engine, "what runs containers: docker, or process where there is no Docker Engine")
 	f.StringToStringVar(&cfg.ProcessImages, "process-image", nil, "IMAGE=PATH: the executable that the process engine runs for an image; repeatable")
+	f.StringVar(&cfg.Firewall, "firewall", cfg.Firewall, "auto shuts the containers' ports to all but the nodes (iptables; needs root); off leaves that to you")
 	f.StringVar(&cfg.Profile, "profile", cfg.Profile, "timings of Raft and gossip: lan (one network), cloud (several zones) or wan")
-	f.BoolVar(&cfg.InsecureListen, "insecure-listen", false, "let peers beyond loopback connect although they are not authenticated")
+	f.StringVar(&cfg.SnapshotTo, "snapshot-to", "", "where the leader keeps files of the cluster's state: a folder, or s3://BUCKET?region=REGION")
+	f.DurationVar(&cfg.SnapshotEvery, "snapshot-every", cfg.SnapshotEvery, "how often it writes one")
+	f.IntVar(&cfg.SnapshotKeep, "snapshot-keep", cfg.SnapshotKeep, "how many it keeps")
 }
 
 func checkEngine(cfg *agent.Config, stdout io.Writer) *cobra.Command {

@@ -13,7 +13,7 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 	}{
 		{[]string{"--engine", "podman"}, `--engine "podman"`},
 		{[]string{"--api-addr", "0.0.0.0:7480"}, "--api-addr"},
-		{[]string{"--raft-addr", "192.0.2.1:7481"}, "--insecure-listen"},
+		{[]string{"--raft-addr", "192.0.2.1"}, "--raft-addr"},
 		{[]string{"--profile", "moon", "--node-id", "N"}, "--node-id"},
 		{[]string{"--log-level", "loud"}, "--log-level"},
 		{[]string{"--log-format", "xml"}, "--log-format"},

@@ -15,7 +15,7 @@ func apply(t *testing.T, c *lab.Cluster, n *lab.Node, name, yaml string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.Ctl(t.Context(), "apply", "-f", path); err != nil {
+	if _, err := n.Ctl(t.Context(), "apply", "--yes", "-f", path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -51,11 +51,19 @@ func TestWipedVoterBeginsWithoutAVote(t *testing.T) {
 	if err := wiped.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := wiped.Ctl(ctx, "join", via.IP+":7480"); err != nil {
-		t.Fatal(out)
+	// Its name belongs to the key that it has lost.
+	if out, err := wiped.Join(ctx, via); err == nil || !strings.Contains(out, "orchctl remove "+wiped.ID) {
+		t.Fatalf("joined with another key: %v, %s", err, out)
 	}
-	if log := leader.Log(10_000); !strings.Contains(log, "it begins without a vote") {
-		t.Errorf("the leader left %s its vote", wiped.ID)
+	err = lab.Until(within(t, ctx, 60*time.Second), 100*time.Millisecond, func() error {
+		_, err := via.Ctl(ctx, "remove", wiped.ID)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := wiped.Join(ctx, via); err != nil {
+		t.Fatal(out)
 	}
 	out, err := wiped.Ctl(ctx, "nodes")
 	if err != nil || strings.Contains(out, "nonvoter") || strings.Count(out, "alive")+strings.Count(out, "suspect")+strings.Count(out, "dead") != 3 {
@@ -83,7 +91,7 @@ func TestInitThatWasCutOff(t *testing.T) {
 	if err := os.RemoveAll(block); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := stranger.Ctl(ctx, "join", c.Nodes[0].IP+":7480"); err == nil || !strings.Contains(out, "orchctl init") {
+	if out, err := stranger.Join(ctx, c.Nodes[0]); err == nil || !strings.Contains(out, "orchctl init") {
 		t.Errorf("joined with a log of its own: %v, %s", err, out)
 	}
 	if out, err := c.Nodes[0].Ctl(ctx, "nodes"); err != nil || strings.Contains(out, "n2") {
@@ -91,5 +99,39 @@ func TestInitThatWasCutOff(t *testing.T) {
 	}
 	if out, err := stranger.Ctl(ctx, "init"); err != nil {
 		t.Errorf("the init was not finished: %s", out)
+	}
+}
+
+// TestJoinWhileTheLeaderIsLost goes through by any node that is left, with the token in a
+// file: an election is no reason to type it again.
+func TestJoinWhileTheLeaderIsLost(t *testing.T) {
+	c, ctx := cluster(t, 3, "")
+	leader, err := c.Leader(within(t, ctx, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	via := c.Nodes[0]
+	if via == leader {
+		via = c.Nodes[1]
+	}
+	token, err := via.Ctl(ctx, "token", "show", "-q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(c.Dir, "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	late := lab.Add(c, "n4", via.IP[:strings.LastIndex(via.IP, ".")]+".4")
+	if err := late.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	leader.Kill()
+	if out, err := late.Ctl(ctx, "join", via.IP+":7480", "--token-file", file); err != nil {
+		t.Fatal(out)
+	}
+	out, err := late.Ctl(ctx, "nodes")
+	if err != nil || !strings.Contains(out, "n4") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

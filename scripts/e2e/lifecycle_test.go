@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -65,6 +66,17 @@ func slowRequest(t *testing.T, n *lab.Node) func() error {
 	t.Cleanup(func() { conn.Close() })
 	body := `["slow"]`
 	fmt.Fprintf(conn, "POST /api/v1/categories HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", n.IP, len(body), body[:4])
+	// A connection that the node has not taken yet would be refused with its listener.
+	err = lab.Until(within(t, t.Context(), 20*time.Second), 5*time.Millisecond, func() error {
+		text, err := metrics(n)
+		if err == nil && !strings.Contains(text, "\norch_proxy_in_flight{") {
+			err = errors.New("the request is not in flight")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return func() error {
 		conn.SetDeadline(time.Now().Add(10 * time.Second))
 		if _, err := conn.Write([]byte(body[4:])); err != nil {
@@ -154,7 +166,7 @@ func TestSecondNodeWithOneIDOrAddress(t *testing.T) {
 	if err := stranger.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	out, err := stranger.Ctl(ctx, "join", c.Nodes[0].IP+":7480")
+	out, err := stranger.Join(ctx, c.Nodes[0])
 	if err == nil || !strings.Contains(out, c.Nodes[1].ID) {
 		t.Errorf("a second %s joined: %v, %s", stranger.ID, err, out)
 	}

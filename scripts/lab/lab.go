@@ -97,12 +97,17 @@ func New(p *Programs, dir string, n int) *Cluster {
 	c := &Cluster{Programs: p, Dir: dir, HTTP: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
 	net := fmt.Sprintf("127.%d.%d", 10+rand.IntN(240), rand.IntN(256))
 	for i := 1; i <= n; i++ {
-		node := &Node{ID: fmt.Sprintf("n%d", i), IP: fmt.Sprintf("%s.%d", net, i), cluster: c}
-		node.Dir = filepath.Join(dir, node.ID)
-		node.Socket = filepath.Join(node.Dir, "s")
-		c.Nodes = append(c.Nodes, node)
+		Add(c, fmt.Sprintf("n%d", i), fmt.Sprintf("%s.%d", net, i))
 	}
 	return c
+}
+
+// Add lays out one more node of a cluster, on an address of its range.
+func Add(c *Cluster, id, ip string) *Node {
+	n := &Node{ID: id, IP: ip, cluster: c, Dir: filepath.Join(c.Dir, id)}
+	n.Socket = filepath.Join(n.Dir, "s")
+	c.Nodes = append(c.Nodes, n)
+	return n
 }
 
 // Up starts every node, makes the cluster and applies a spec file.
@@ -117,14 +122,14 @@ func (c *Cluster) Up(ctx context.Context, spec string) error {
 			}
 			continue
 		}
-		if _, err := n.Ctl(ctx, "join", c.Nodes[0].IP+":7480"); err != nil {
+		if _, err := n.Join(ctx, c.Nodes[0]); err != nil {
 			return err
 		}
 	}
 	if spec == "" {
 		return nil
 	}
-	_, err := c.Nodes[0].Ctl(ctx, "apply", "-f", spec)
+	_, err := c.Nodes[0].Ctl(ctx, "apply", "--yes", "-f", spec)
 	return err
 }
 
@@ -163,8 +168,15 @@ func (c *Cluster) Down() error {
 		n.Kill()
 	}
 	for _, n := range c.Nodes {
-		if _, err := os.Stat(filepath.Join(n.Dir, "data", "node.json")); err == nil {
-			out, err := exec.Command(filepath.Join(c.Programs.Dir, "orchd"), append([]string{"purge"}, n.args()...)...).CombinedOutput()
+		data := filepath.Join(n.Dir, "data")
+		aside, err := filepath.Glob(filepath.Join(data, "left-*")) // of clusters that it has left
+		errs = append(errs, err)
+		for _, dir := range append(aside, data) {
+			if _, err := os.Stat(filepath.Join(dir, "node.json")); err != nil {
+				continue
+			}
+			args := append([]string{"purge"}, n.args()...)
+			out, err := exec.Command(filepath.Join(c.Programs.Dir, "orchd"), append(args, "--data-dir="+dir)...).CombinedOutput()
 			if err != nil {
 				errs = append(errs, fmt.Errorf("purge %s: %w\n%s", n.ID, err, out))
 			}

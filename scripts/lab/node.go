@@ -178,6 +178,27 @@ func (n *Node) Ctl(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// Join has this node join the cluster of via, by the token that via shows, and returns
+// what orchctl printed.
+func (n *Node) Join(ctx context.Context, via *Node) (string, error) {
+	token, err := via.Ctl(ctx, "token", "show", "-q")
+	if err != nil {
+		return "", err
+	}
+	return n.JoinBy(ctx, via, token)
+}
+
+// JoinBy is Join with a token of the caller's.
+func (n *Node) JoinBy(ctx context.Context, via *Node, token string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(n.cluster.Programs.Dir, "orchctl"), "--addr", n.Socket, "join", via.IP+":7480")
+	cmd.Stdin = strings.NewReader(token)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s joins %s: %w: %s", n.ID, via.ID, err, out)
+	}
+	return string(out), err
+}
+
 // get asks the node's API over its socket, without the cost of a process.
 func (n *Node) get(ctx context.Context, path string, into any) error {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {

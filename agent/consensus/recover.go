@@ -1,0 +1,179 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// job is work on Raft itself, which only the watching goroutine stops and starts.
+type job struct {
+	do   func() error
+	done chan error // 1-buffered
+}
+
+// atWatch has the watching goroutine run f. When ctx ends first f may still run.
+func (n *Node) atWatch(ctx context.Context, f func() error) error {
+	j := job{do: f, done: make(chan error, 1)}
+	select {
+	case n.jobs <- j:
+	case <-n.watched:
+		return ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-n.watched:
+		return ErrClosed
+	}
+}
+
+// Holds is the term and index of the newest entry on this node's disk, committed or
+// not. Of several nodes the one that holds most, term first, is the one to Recover.
+func (n *Node) Holds() (term, index uint64) {
+	r := n.raft.Load()
+	term, err := strconv.ParseUint(r.Stats()["last_log_term"], 10, 64)
+	if err != nil {
+		return 0, r.LastIndex()
+	}
+	return term, r.LastIndex()
+}
+
+// Recover makes this node the only voter, for a cluster that has lost its quorum for
+// good. Everything on its disk counts as committed from now on, also entries that
+// never were; what only the lost nodes had is lost. Readers of the Machine go on
+// meanwhile. scratch is an empty Machine, which is thrown away.
+//
+// It must be called on one node of a cluster only. The others must Forget before they
+// are heard again.
+func (n *Node) Recover(ctx context.Context, scratch Machine) error {
+	err := n.atWatch(ctx, func() error {
+		n.gate.hold()
+		defer n.gate.release()
+		if err := n.halt("it is recovered"); err != nil {
+			return err
+		}
+		c := n.raftConfig()
+		c.NoSnapshotRestoreOnStart = false // scratch knows nothing yet
+		err := n.layStores()
+		if err == nil {
+			err = raft.RecoverCluster(c, &machine{Machine: scratch}, n.logs, n.stable, n.snaps, n.trans, raft.Configuration{Servers: []raft.Server{{
+				Suffrage: raft.Voter, ID: raft.ServerID(n.cfg.ID), Address: n.trans.LocalAddr(),
+			}}})
+		}
+		return errors.Join(err, n.startAgain("recovered: this node was made the only voter"))
+	})
+	if err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	return nil
+}
+
+// Forget sets the log, the votes and the snapshots aside, into a folder whose path it
+// returns, and starts empty: a node in no cluster, which a leader may add. Readers
+// of the Machine see its last state until that leader sends another.
+func (n *Node) Forget(ctx context.Context) (aside string, err error) {
+	err = n.atWatch(ctx, func() error {
+		n.gate.hold()
+		defer n.gate.release()
+		if err := n.halt("it forgets its log"); err != nil {
+			return err
+		}
+		err := n.setAside(&aside)
+		return errors.Join(err, n.startAgain("its log was set aside in "+aside))
+	})
+	if err != nil {
+		return aside, fmt.Errorf("forget the log: %w", err)
+	}
+	return aside, nil
+}
+
+// Exclude shuts this node's Raft connections for the rest of its life: the cluster
+// goes on without it. It does so once.
+func (n *Node) Exclude(reason string) {
+	w := &n.watching
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.excluded == nil {
+		w.excluded = &Impairment{What: "excluded", Reason: reason, Since: time.Now()}
+		n.gate.hold()
+		n.log.Error("excluded: this node takes no part in decisions any more", "reason", reason)
+	}
+}
+
+func (n *Node) halt(why string) error {
+	if n.fence.isUp() {
+		_, reason, _ := n.fence.state()
+		return fmt.Errorf("%w (%s)", ErrFenced, reason)
+	}
+	w := &n.watching
+	if w.stopped == "" {
+		n.log.Warn("stopping raft inside the process", "reason", why)
+		w.raftLeads, w.latched = false, false
+		n.announce(false)
+		if err := n.raft.Load().Shutdown().Error(); err != nil {
+			n.log.Warn("stop raft", "reason", err)
+		}
+	}
+	return nil
+}
+
+// startAgain starts Raft on what the disk now has; where it can not, watch tries on.
+func (n *Node) startAgain(why string) error {
+	w := &n.watching
+	if err := n.freshStart(); err != nil {
+		w.stopped = why
+		return err
+	}
+	w.stopped = ""
+	w.transfer.note(nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cure = &Impairment{What: "restarted", Reason: why, Since: time.Now()}
+	return nil
+}
+
+func (n *Node) setAside(aside *string) error {
+	n.exchange.Lock()
+	defer n.exchange.Unlock()
+	if err := n.bolt.Close(); err != nil {
+		return err
+	}
+	to, err := os.MkdirTemp(n.cfg.Dir, "set-aside-")
+	if err != nil {
+		return errors.Join(err, n.reopen())
+	}
+	*aside = to
+	for _, name := range []string{dbFile, snapshotFolder} {
+		if err := os.Rename(filepath.Join(n.cfg.Dir, name), filepath.Join(to, name)); err != nil {
+			return errors.Join(err, n.reopen())
+		}
+	}
+	if err := errors.Join(syncFolder(to), createDB(n.cfg.Dir)); err != nil {
+		return err
+	}
+	return n.reopen()
+}
+
+// reopen opens raft.db and the snapshots after they were exchanged.
+func (n *Node) reopen() (err error) {
+	if n.bolt, err = openDB(n.cfg.Dir); err != nil {
+		return err
+	}
+	n.raw = n.bolt
+	if n.cfg.wrapDisk != nil {
+		n.raw = n.cfg.wrapDisk(n.bolt)
+	}
+	if n.snaps, err = openSnapshots(n.cfg.Dir, n.hclog); err != nil {
+		return err
+	}
+	return n.layStores()
+}

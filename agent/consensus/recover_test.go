@@ -1,0 +1,139 @@
+package consensus
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Two of three are gone for good: the one that is left leads alone with all it had,
+// also what was never committed, and takes new members.
+func TestRecoverFromTheLastOne(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	c.propose("before")
+	c.agree("before")
+	leader := c.leader()
+	for _, s := range c.others(leader) {
+		s.close(t)
+	}
+	_, _, err := leader.Propose(within(t, patience), []byte("never committed"))
+	if err == nil {
+		t.Fatal("committed by one of three")
+	}
+	until(t, "it does not lead any more", func() bool { return !leader.leading.Load() })
+	if err := leader.Recover(within(t, patience), &list{}); err != nil {
+		t.Fatal(err)
+	}
+	c.servers = []*server{leader}
+	c.leader()
+	c.propose("after")
+	c.agree("before", "never committed", "after")
+	if all, err := leader.Members(); err != nil || len(all) != 1 || !all[0].Voter {
+		t.Errorf("members %+v, %v", all, err)
+	}
+	for i, e := range leader.list.all() {
+		for _, o := range leader.list.all()[:i] {
+			if o.Data == e.Data {
+				t.Errorf("%q was applied twice", e.Data)
+			}
+		}
+	}
+
+	// It lasts: the same after a restart.
+	leader.close(t)
+	c.reopen(leader)
+	c.propose("after the restart")
+	c.agree("before", "never committed", "after", "after the restart")
+
+	fresh := c.open(c.config("n9"))
+	c.servers = append(c.servers, fresh)
+	if err := c.leader().AddVoter(within(t, patience), "n9", fresh.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	c.agree("before", "never committed", "after", "after the restart")
+}
+
+// Of two survivors one is recovered and the other forgets: its log is set aside, its
+// readers keep the last state, and it becomes a member again.
+func TestForgetAndFollow(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	c.propose("before")
+	c.agree("before")
+	leader := c.leader()
+	survivors := c.others(leader)
+	leader.close(t)
+	kept, other := survivors[0], survivors[1]
+	aside, err := other.Forget(within(t, patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(aside, dbFile)); err != nil {
+		t.Error(err)
+	}
+	if other.HasState() {
+		t.Error("it still has a log")
+	}
+	if !other.list.has("before") {
+		t.Error("readers of the machine have lost the last state")
+	}
+	if err := kept.Recover(within(t, patience), &list{}); err != nil {
+		t.Fatal(err)
+	}
+	c.servers = []*server{kept, other}
+	c.propose("after", other)
+	if err := c.leader(other).AddVoter(within(t, patience), other.cfg.ID, other.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	c.agree("before", "after")
+	other.close(t)
+	c.reopen(other)
+	c.agree("before", "after")
+}
+
+// A node that the cluster goes on without is not heard by a majority that comes back.
+func TestExcludedIsNotHeard(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	c.propose("before")
+	leader := c.leader()
+	leader.Exclude("the cluster was recovered without it")
+	leader.Exclude("twice is once")
+	c.propose("after", leader)
+	if leader.list.has("after") {
+		t.Error("it hears the cluster")
+	}
+	if _, _, err := leader.Propose(within(t, patience), []byte("late")); err == nil {
+		t.Error("it commits")
+	}
+	s := leader.Status()
+	if len(s.Impaired) == 0 || s.Impaired[0].What != "excluded" || s.Impaired[0].Reason != "the cluster was recovered without it" {
+		t.Errorf("impaired %+v", s.Impaired)
+	}
+}
+
+func TestRecoverNeedsALog(t *testing.T) {
+	c := &cluster{t: t}
+	s := c.open(c.config("n1"))
+	if err := s.Recover(within(t, patience), &list{}); err == nil {
+		t.Fatal("a node in no cluster was recovered")
+	}
+	if err := s.Bootstrap(within(t, patience)); err != nil {
+		t.Errorf("it is of no use any more: %v", err)
+	}
+	s.close(t)
+	if err := s.Recover(within(t, patience), &list{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("recovered after its end: %v", err)
+	}
+}
+
+// Holds names the newest entry, of whatever kind.
+func TestHolds(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.propose("x")
+	leader := c.leader()
+	before := leader.Status()
+	term, index := leader.Holds()
+	if after := leader.Status(); term != after.Term || index < before.LastIndex || index > after.LastIndex || index == 0 {
+		t.Errorf("holds term %d index %d, between %+v and %+v", term, index, before, after)
+	}
+}
