@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -27,13 +28,14 @@ type client struct {
 	origin   origin
 	w        *work  // nil while it waits
 	begun    []byte // the beginning of a head, while the rest is waited for
+	small    []byte // the work's own buffer, where begun took the place of a grown one
 	scan     int    // where to look on for its end
 	ended    bool   // the connection has no further request
 	broken   bool   // the answer came to no end, and only a reset tells the client
 	farewell bool   // what is written next is the last, and the end follows at once
 	final    []byte // what is written last; not nil: its end is waited for
 	step     func(fd uintptr) bool
-	first    [1]byte // of a request over TLS
+	first    []byte // what a read over TLS brings
 
 	clock
 	place // in the registry
@@ -58,6 +60,7 @@ type work struct {
 
 const (
 	inSizeStart = 4 << 10 // bytes: most heads with room; it grows to maxHead
+	firstSize   = 1 << 10 // bytes: most heads in one read
 	backSize    = 16 << 10
 	keptBuffer  = 32 << 10 // a buffer that grew beyond is not kept
 )
@@ -126,6 +129,8 @@ func (p *Proxy) converse(ctx context.Context, conn net.Conn, http2 *handover) {
 		}
 		if secure.ConnectionState().NegotiatedProtocol == "h2" {
 			c.limit(0)
+			c.away.Store(true)
+			c.lookAgain()
 			http2.serve(ctx, secure)
 			return
 		}
@@ -167,11 +172,22 @@ func (c *client) rescue() {
 	}
 }
 
+// guard is rescue for what is done beside the connection's own goroutine: the row's
+// connection ends, and with it the request.
+func (c *client) guard(rc *rowConn) {
+	if r := recover(); r != nil {
+		rc.Close()
+		c.interrupt()
+		c.proxy.cfg.Logger.Error("a request was given up", "reason", r, "stack", string(debug.Stack()))
+	}
+}
+
 // serve serves requests until the connection ends. Over plain TCP the loop runs inside
 // the poller's wait: as long as reads leave nothing behind, none is made in vain.
 func (c *client) serve() {
 	c.idle()
 	if c.raw == nil {
+		c.first = make([]byte, firstSize)
 		for !c.ended {
 			c.readPlainly()
 		}
@@ -222,27 +238,15 @@ func (c *client) ready(fd uintptr) bool {
 }
 
 // readPlainly is ready for a connection that the poller does not show us. It waits for
-// the first byte of a request without a buffer.
+// a request, or for what is missing of its head, with the smallest of buffers.
 func (c *client) readPlainly() {
-	if c.phase == phaseIdle && c.w == nil {
-		n, err := c.conn.Read(c.first[:])
-		switch {
-		case n > 0:
-			c.borrow()
-			c.w.w = copy(c.w.in, c.first[:n])
-			c.phase = phaseHead
-			c.limit(c.proxy.cfg.HeadTimeout)
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			c.interrupted()
-			return
-		default:
-			c.ended = true
-			return
-		}
+	n, err := c.conn.Read(c.first)
+	for b := c.first[:n]; len(b) > 0; {
+		c.borrow()
+		m := copy(c.w.in[c.w.w:], b)
+		c.w.w += m
+		b = b[m:]
 	}
-	c.borrow()
-	n, err := c.conn.Read(c.w.in[c.w.w:])
-	c.w.w += n
 	if n > 0 && c.advance() {
 		c.settleStep()
 	}
@@ -282,12 +286,18 @@ func (c *client) resume() {
 		return
 	}
 	w := c.w
-	if len(c.begun) > len(w.in) {
-		w.in = make([]byte, 2*len(c.begun))
+	w.scan = c.scan
+	if len(c.begun) < copyBegun {
+		w.w = copy(w.in, c.begun)
+	} else {
+		c.small, w.in, w.w = w.in, c.begun[:cap(c.begun)], len(c.begun)
 	}
-	w.w, w.scan = copy(w.in, c.begun), c.scan
 	c.begun = nil
 }
+
+// copyBegun is from how many bytes on the beginning of a head keeps the buffer it came
+// in: to copy it for each byte that comes would be a client's way to keep a core busy.
+const copyBegun = inSizeStart / 2
 
 // release gives the buffers back when nothing is in them but the beginning of a head,
 // of which only the bytes are kept: who sends a head slowly costs what it has sent.
@@ -300,16 +310,32 @@ func (c *client) release() {
 		if c.phase != phaseHead {
 			return
 		}
-		c.begun = append([]byte(nil), w.in[w.r:w.w]...)
-		c.scan = w.scan
+		c.setAside(w)
 	}
 	c.w = nil
+	c.small = nil
 	w.r, w.w, w.scan, w.br, w.bw = 0, 0, 0, 0, 0
 	if len(w.in) > keptBuffer || cap(w.out) > keptBuffer || cap(w.resp) > keptBuffer || len(w.back) > keptBuffer {
 		return
 	}
 	w.trip = trip{tried: w.trip.tried[:0]}
 	c.proxy.works.Put(w)
+}
+
+// setAside keeps the beginning of a head.
+func (c *client) setAside(w *work) {
+	c.scan = w.scan
+	if w.w-w.r < copyBegun {
+		c.begun = append([]byte(nil), w.in[w.r:w.w]...)
+		return
+	}
+	if w.r > 0 {
+		w.w, w.r = copy(w.in, w.in[w.r:w.w]), 0
+	}
+	c.begun, w.in = w.in[:w.w], c.small
+	if w.in == nil {
+		w.in = make([]byte, inSizeStart)
+	}
 }
 
 // advance serves the requests that are whole in the buffer. It returns true when the
@@ -325,7 +351,7 @@ func (c *client) advance() bool {
 		end, next, err := scanHead(b, w.scan)
 		switch {
 		case err == nil && (end == 0 || end > c.proxy.bounds.head):
-			err = tooLong(b, &c.proxy.bounds)
+			err = tooLong(b, w.scan, &c.proxy.bounds)
 		}
 		if err == nil && end == 0 {
 			if w.scan = next; c.phase != phaseHead {
@@ -358,26 +384,23 @@ func (c *client) advance() bool {
 }
 
 // tooLong says what is wrong with a head that is not whole, or too large: its first
-// line, or its size.
-func tooLong(b []byte, most *bounds) error {
-	var r request
-	r.bounds = most
-	const rest = 64 // of the line: a method, and the version
-	for i, x := range b[:min(len(b), most.target+rest)] {
-		if x == '\n' {
-			if err := r.parseStart(b[:max(i-1, 0)]); err != nil {
+// line, or its size. What is before seen has been looked at.
+func tooLong(b []byte, seen int, most *bounds) error {
+	if seen == 0 {
+		const rest = 64 // of the line: a method, and the version
+		line := bytes.IndexByte(b[:min(len(b), most.target+rest)], '\n')
+		if line < 0 && len(b) > most.target+rest {
+			return errTargetSize
+		}
+		if line >= 0 {
+			var r request
+			r.bounds = most
+			if err := r.parseStart(b[:max(line-1, 0)]); err != nil {
 				return err
 			}
-			if len(b) > most.head {
-				return errHeadSize
-			}
-			return nil
 		}
 	}
-	switch {
-	case len(b) > most.target+rest:
-		return errTargetSize
-	case len(b) > most.head:
+	if len(b) > most.head {
 		return errHeadSize
 	}
 	return nil
@@ -421,6 +444,9 @@ func (c *client) interrupted() {
 		c.ended = true
 	default:
 		c.lookAgain()
+		if c.draining() && c.phase == phaseIdle { // it may have been said just before
+			c.ended = true
+		}
 	}
 }
 

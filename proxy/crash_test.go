@@ -104,7 +104,7 @@ func (hanging) Suspect(string, int, uint64, string) {}
 // TestTurnsThatHang cost the first requests a wait, and the others none.
 func TestTurnsThatHang(t *testing.T) {
 	for _, mode := range []string{"leased", "exact"} {
-		turns := newTurns("acts", "n1", hanging{})
+		turns := newTurns("acts", "n1", hanging{}, new(atomic.Uint64))
 		ctx, cancel := context.WithCancel(t.Context())
 		kept := make(chan struct{})
 		go func() { defer close(kept); turns.keep(ctx) }()

@@ -96,7 +96,7 @@ func (c *client) deliver(rc *rowConn, p *pump, none bool) outcome {
 	end := !r.keepAlive() || c.draining() || !p.taken() || !none && a.length < 0 && r.minor == 0
 	w.resp = a.append(w.resp[:0], r, &w.trip, end)
 	keep := a.reusable()
-	c.limit(c.proxy.cfg.BodyTimeout)
+	c.awaitClient()
 	switch {
 	case none:
 		c.farewell = end
@@ -114,6 +114,7 @@ func (c *client) deliver(rc *rowConn, p *pump, none bool) outcome {
 		o.err = c.copyRest(rc)
 		keep = false
 	}
+	c.breaks(o.err)
 	w.trip.answered = w.trip.row
 	c.broken = o.err != nil && !none && a.length < 0 && r.minor == 0
 	if p != nil && !p.taken() {
@@ -126,6 +127,16 @@ func (c *client) deliver(rc *rowConn, p *pump, none bool) outcome {
 	c.ended = c.ended || end
 	c.letGo(rc, keep && o.err == nil && w.br == w.bw)
 	return o
+}
+
+// breaks counts the limit that an answer broke off for.
+func (c *client) breaks(err error) {
+	switch {
+	case errors.Is(err, errSlow):
+		c.proxy.metrics.met(limitQuiet)
+	case errors.Is(err, errGone) && c.over():
+		c.proxy.metrics.met(limitBodyTime)
+	}
 }
 
 // flush writes what has been gathered for the client.
@@ -326,9 +337,11 @@ func (c *client) tunnel(rc *rowConn) outcome {
 	}
 	w.r, w.w = 0, 0
 	c.limit(0)
+	c.quiet.Store(0) // who has closed one side may still hear
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
+		defer c.guard(rc)
 		_, err := io.Copy(c.conn, rc.TCPConn)
 		if half, ok := c.conn.(interface{ CloseWrite() error }); err == nil && ok && half.CloseWrite() == nil {
 			return

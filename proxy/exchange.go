@@ -13,7 +13,11 @@ func (c *client) request(streaming bool) {
 	w := c.w
 	t := &w.trip
 	c.look.Store(0)
+	c.quiet.Store(0)
 	c.phase = phaseRow
+	if !c.limit(0) { // the time of what was before; a request that came in time has its own
+		c.untimed()
+	}
 	err := t.begin(c.proxy, w.req.method, w.req.path, time.Now())
 	if err == nil {
 		err = c.admit()
@@ -72,6 +76,7 @@ func (c *client) refuse(err error, end bool) {
 		c.final = r.append(nil, &c.w.req, true)
 		return
 	}
+	c.limit(c.proxy.cfg.BodyTimeout)
 	if c.write(r.append(c.w.resp[:0], &c.w.req, false)) != nil {
 		c.ended = true
 	}
@@ -166,7 +171,7 @@ func (c *client) converse(u *upstream, rc *rowConn, p *pump) (o outcome, silent 
 		n, err = rc.roundTrip(w.out, w.back)
 	} else if !rc.fresh && !rc.clean() {
 		err = errStale
-	} else if rc.wrote, err = rc.Write(w.out); err == nil {
+	} else if rc.wrote, err = c.sendHead(rc); err == nil {
 		p.start(rc)
 		n, err = rc.Read(w.back)
 	}
@@ -188,6 +193,12 @@ func (c *client) converse(u *upstream, rc *rowConn, p *pump) (o outcome, silent 
 	return o, false
 }
 
+// sendHead sends a head whose body is streamed.
+func (c *client) sendHead(rc *rowConn) (int, error) {
+	c.limit(c.proxy.cfg.BodyTimeout)
+	return rc.Write(c.w.out)
+}
+
 // rowError is what an error of the row's connection means.
 func (c *client) rowError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -195,6 +206,7 @@ func (c *client) rowError(err error) error {
 		case c.over():
 			return errSlow
 		case c.left.Load():
+			c.proxy.metrics.met(limitGone)
 			return errGone
 		}
 	}

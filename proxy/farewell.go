@@ -22,6 +22,9 @@ func (c *client) reject(err error) {
 // linger writes the last answer of a connection and waits a moment for the client to
 // read it: closing over unread bytes would reset it.
 func (c *client) linger(answer []byte) {
+	if c.ctx.Err() != nil {
+		return
+	}
 	c.untimed()
 	end := time.Now().Add(lingerTime)
 	last := time.Now().Add(c.proxy.cfg.BodyTimeout)
@@ -40,7 +43,7 @@ func (c *client) linger(answer []byte) {
 	untaken := c.untaken()
 	for n := 0; ; {
 		m, err := c.conn.Read(b[:])
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) || c.ctx.Err() != nil {
 			return
 		}
 		n += m

@@ -203,7 +203,7 @@ func (h *head) parseFields(b []byte) error {
 			return nil
 		}
 		if len(h.fields) >= h.bounds.fields {
-			return errHeadSize
+			return errFields
 		}
 		colon := bytes.IndexByte(line, ':')
 		if colon < 1 || !all(line[:colon], isToken) {
@@ -267,6 +267,10 @@ func (h *head) options(value []byte) error {
 	return nil
 }
 
+// maxOptions bounds what Connection lists: each is looked for among all fields. Nobody
+// lists more than three or four.
+const maxOptions = 64
+
 // settle checks what only the whole head can tell, and marks the fields that
 // Connection names.
 func (h *head) settle() error {
@@ -276,6 +280,7 @@ func (h *head) settle() error {
 	if h.chunked && h.minor == 0 {
 		return errCoding
 	}
+	options := 0
 	for i := range h.fields {
 		if h.chunked && h.fields[i].id == fieldTrailer && announcesFraming(h.fields[i].value) {
 			return errField
@@ -286,6 +291,9 @@ func (h *head) settle() error {
 		for value := h.fields[i].value; len(value) > 0; {
 			var t []byte
 			t, value = cutToken(value)
+			if options++; options > maxOptions {
+				return errOptions
+			}
 			if len(t) == 0 || fold(t, "close") || fold(t, "keep-alive") || fold(t, "upgrade") {
 				continue
 			}

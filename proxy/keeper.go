@@ -8,7 +8,6 @@ import (
 // keeper takes a service's turns and reports what was served: one command at a time.
 type keeper struct {
 	*turns
-	seq  uint64
 	size float64   // of the next lease
 	last time.Time // when the last lease was taken
 	had  uint64    // leased turns spent and local ones, by then
@@ -31,7 +30,7 @@ func (t *turns) keep(ctx context.Context) {
 			due = true
 		}
 		ended := ctx.Err() != nil || t.quitting()
-		req := TakeRequest{Service: t.name, Seq: k.seq + 1}
+		req := TakeRequest{Service: t.name}
 		var waiting []chan uint64
 		if !ended {
 			waiting = t.waiters()
@@ -39,7 +38,7 @@ func (t *turns) keep(ctx context.Context) {
 		}
 		if req.Count > 0 || due && t.served.Load() > 0 {
 			req.Served = t.served.Swap(0)
-			k.seq++
+			req.Seq = t.seq.Add(1)
 			k.ask(ctx, req, waiting)
 		}
 		if ended {

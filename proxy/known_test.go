@@ -62,7 +62,8 @@ var differences = []difference{
 	{requests, "an absolute target that disagrees with Host", ownPath, "GET http://other/" + to, refused(errHost, `^\S+ (?i:http)://`), nil},
 	{requests, "a Host that is no name, address and port", ownPath, "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", refused(errHost, `(?i)\nhost:[^\r]*[^\r]`), nil},
 	{requests, "an expectation beside 100-continue", ownPath, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue, x\r\nContent-Length: 3\r\n\r\n", refused(errExpect), nil},
-	{requests, "more fields than the limit", ownPath, "GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", maxFields) + "\r\n", refused(errHeadSize), nil},
+	{requests, "more fields than the limit", ownPath, "GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", maxFields) + "\r\n", refused(errFields), nil},
+	{requests, "Connection with more than 64 members", ownPath, "GET / HTTP/1.1\r\nHost: h\r\nConnection: " + strings.Repeat("a,", 65) + "\r\n\r\n", refused(errOptions), nil},
 	{requests, "a target above the limit", ownPath, "GET /" + strings.Repeat("x", maxTarget) + to, refused(errTargetSize), nil},
 	{requests, "bytes of a target that URLs escape", neither, "GET /{" + to, nil, escaped},
 	{requests, "an absolute target with Host in another case", neither, "GET http://H/" + to, nil, func(ours, theirs *reading) {
@@ -93,6 +94,7 @@ var differences = []difference{
 	{answers, "control bytes in the reason", ownPath, "HTTP/1.1 200 O\x00K\r\n\r\n", refused(errBadAnswer, `^HTTP/1\.[01] [0-9]+ [^\n]*[\x00-\x08\x0b-\x1f\x7f][^\n]`), nil},
 	{answers, "an answer's length of more than 18 digits", ownPath, "HTTP/1.1 200 OK\r\nContent-Length: 0000000000000000005\r\n\r\n", refused(errBadAnswer, `(?i)\ncontent-length:[ \t]*[0-9]{19,}`), nil},
 	{answers, "an answer whose Connection names what it needs", ownPath, "HTTP/1.1 200 OK\r\nConnection: content-length\r\nContent-Length: 5\r\n\r\n", refused(errBadAnswer, `(?i)\nconnection:`), nil},
+	{answers, "an answer's Connection with more than 64 members", ownPath, "HTTP/1.1 200 OK\r\nConnection: " + strings.Repeat("a,", 65) + "\r\nContent-Length: 0\r\n\r\n", refused(errBadAnswer, `(?i)\nconnection:[^\n]*(,[^\n]*){64}`), nil},
 	{answers, "an answer's length written in two ways", netHTTP, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 05\r\n\r\n", theyRefused(`(?is)\ncontent-length:.*\ncontent-length:`, `(?i)\ncontent-length:[ \t]*0[0-9]`), nil},
 	{exchanges, "a request without Host", neither, "GET / HTTP/1.0\r\n\r\n", nil, func(ours, theirs *reading) {
 		if ours.host == "" {

@@ -91,7 +91,7 @@ func testRowsAreBounded(t *testing.T) {
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, "busy") {
 		t.Errorf("one more than may wait: %s %s", resp.Status, body)
 	}
-	lines(t, registry, `orch_proxy_limits_total{limit="in_flight"} 1`)
+	lines(t, registry, `orch_proxy_limits_total{limit="queue"} 1`)
 	select {
 	case <-entered:
 		t.Error("the row sees more than it may")

@@ -127,17 +127,23 @@ const (
 	noLimit limit = iota
 	limitConns
 	limitRow
+	limitQueue
+	limitHold
 	limitHead
+	limitFields
 	limitTarget
 	limitBody
 	limitHeadTime
 	limitBodyTime
 	limitIdle
 	limitAnswer
+	limitQuiet
+	limitGone
+	limitDial
 	limits
 )
 
-var limitNames = [limits]string{"", "connections", "in_flight", "head", "target", "body", "head_time", "body_time", "idle_time", "answer_time"}
+var limitNames = [limits]string{"", "connections", "in_flight", "queue", "hold", "head", "fields", "target", "body", "head_time", "body_time", "idle_time", "answer_time", "quiet_time", "gone_time", "dial_time"}
 
 // met counts a limit that was met.
 func (m *metrics) met(l limit) {

@@ -36,6 +36,7 @@ type Proxy struct {
 	pool    map[rowKey]*upstream
 	turns   map[string]*turns
 	lines   map[string]*line
+	seqs    map[string]*atomic.Uint64 // of commands of turns, for the life of the proxy
 	stats   map[statsKey]*rowStats
 	begin   func(*turns) // starts keeping a service's turns, once Run is on
 }
@@ -43,10 +44,10 @@ type Proxy struct {
 // New returns a proxy; Run starts it.
 func New(cfg Config, source Turns, suspects Suspects) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, source: source, suspects: suspects, pool: map[rowKey]*upstream{}, turns: map[string]*turns{}, lines: map[string]*line{}, stats: map[statsKey]*rowStats{}, visits: make(chan visit, accessBuffer)}
+	p := &Proxy{cfg: cfg, source: source, suspects: suspects, pool: map[rowKey]*upstream{}, turns: map[string]*turns{}, lines: map[string]*line{}, seqs: map[string]*atomic.Uint64{}, stats: map[statsKey]*rowStats{}, visits: make(chan visit, accessBuffer)}
 	p.dialer = net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 15 * time.Second}
 	p.transport = &http.Transport{
-		DialContext:            p.dialer.DialContext,
+		DialContext:            p.connect,
 		MaxIdleConnsPerHost:    idlePerRow,
 		IdleConnTimeout:        idleRowTimeout,
 		ExpectContinueTimeout:  continueTimeout,
@@ -167,9 +168,10 @@ type Mode struct {
 // Status returns the modes of all services.
 func (p *Proxy) Status() []Mode {
 	var out []Mode
-	for _, s := range p.routing.Load().table.Services {
+	r := p.routing.Load()
+	for _, s := range r.table.Services {
 		m := Mode{Service: s.Name, Source: Source(s.Mode)}
-		if since := p.routing.Load().services[s.Name].turns.alone.Load(); since != 0 {
+		if since := r.services[s.Name].turns.alone.Load(); since != 0 {
 			m.Source, m.Since = Local, time.Unix(0, since)
 		}
 		out = append(out, m)

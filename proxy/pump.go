@@ -84,6 +84,7 @@ func (p *pump) stop(rc *rowConn) error {
 
 func (p *pump) run() {
 	defer close(p.done)
+	defer p.c.guard(p.rc)
 	r := &p.c.w.req
 	if r.chunked {
 		p.err = p.chunked()

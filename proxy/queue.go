@@ -10,38 +10,54 @@ import (
 type line struct {
 	most    int64 // that may wait
 	waiting atomic.Int64
-	room    chan struct{} // a token: some row has room; too many cost a look
+	room    chan int // a token: some row has room, and how many may pass the token on
 }
 
-func newLine(most int) *line { return &line{most: int64(most), room: make(chan struct{}, most)} }
+func newLine(most int) *line { return &line{most: int64(most), room: make(chan int, most)} }
 
 // settled is called after a request has left a row.
 func (l *line) settled() {
-	if l.waiting.Load() > 0 {
-		select {
-		case l.room <- struct{}{}:
-		default:
-		}
+	if n := l.waiting.Load(); n > 0 {
+		l.post(int(n))
 	}
 }
 
-// wait waits until look succeeds: it is called at once and after every request that
-// ends. It returns false when the queue is full, or after timeout.
-func (l *line) wait(ctx context.Context, timeout time.Duration, look func() bool) bool {
+func (l *line) post(n int) {
+	select {
+	case l.room <- n:
+	default: // as many as may wait are there
+	}
+}
+
+// wait waits until look succeeds: it is called at once, after every request that ends,
+// and with every change of the table. It returns false when the queue is full, or after
+// timeout. picky says that some rows will not do for this request: another that waits is
+// told of the room that it cannot use.
+func (l *line) wait(ctx context.Context, timeout time.Duration, picky bool, changed func() <-chan struct{}, look func() bool) error {
 	defer l.waiting.Add(-1)
 	if l.waiting.Add(1) > l.most {
-		return false
+		return errQueue
 	}
 	t := time.NewTimer(timeout)
 	defer t.Stop()
-	for !look() {
+	for {
+		again := changed()
+		if look() {
+			return nil
+		}
 		select {
-		case <-l.room:
+		case n := <-l.room:
+			if look() {
+				return nil
+			}
+			if picky && n > 1 {
+				l.post(n - 1)
+			}
+		case <-again:
 		case <-t.C:
-			return false
+			return errBusy
 		case <-ctx.Done():
-			return false
+			return errBusy
 		}
 	}
-	return true
 }

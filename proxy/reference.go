@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +22,10 @@ import (
 // ServeHTTP serves one request.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
+	if r.ProtoMajor > 1 {
+		rec.pause = p.cfg.BodyTimeout
+		defer rec.limit() // what is left goes when this returns
+	}
 	if r.ProtoMajor == 1 { // without it the server would read all of a body before it sends an answer
 		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 			p.cfg.Logger.Debug("answers wait for the end of bodies", "reason", err)
@@ -66,6 +69,11 @@ func (x *exchange) admit(r *http.Request) error {
 		return err
 	}
 	s := x.trip.service
+	if r.ProtoMajor > 1 {
+		if err := x.bounded(r); err != nil {
+			return err
+		}
+	}
 	switch {
 	case r.Method == http.MethodConnect:
 		return errConnect
@@ -79,6 +87,28 @@ func (x *exchange) admit(r *http.Request) error {
 	return nil
 }
 
+// bounded is what the own path's parser sees to.
+func (x *exchange) bounded(r *http.Request) error {
+	fields := 0
+	for _, values := range r.Header {
+		fields += len(values)
+	}
+	switch most := x.proxy.bounds; {
+	case len(r.RequestURI) > most.target:
+		return errTargetSize
+	case fields > most.fields:
+		return errFields
+	case !validHost([]byte(r.Host)):
+		return errHost
+	}
+	for _, host := range r.Header["Host"] { // beside :authority, which is in r.Host
+		if !strings.EqualFold(host, r.Host) {
+			return errHost
+		}
+	}
+	return nil
+}
+
 // forward sends the request by net/http's reverse proxy, whose transport is the
 // exchange: it removes hop-by-hop headers, carries upgrades and streams both ways.
 func (x *exchange) forward(w *recorder, r *http.Request) {
@@ -87,7 +117,10 @@ func (x *exchange) forward(w *recorder, r *http.Request) {
 		if n := x.trip.service.MaxBody; n > 0 {
 			limited = http.MaxBytesReader(w, r.Body, n)
 		}
-		x.body = &body{ReadCloser: limited, left: r.ContentLength, waits: r.Header.Get("Expect") != "" && r.ProtoAtLeast(1, 1), wanted: make(chan struct{}), over: make(chan struct{})}
+		x.body = &body{ReadCloser: limited, cfg: &x.proxy.cfg, left: r.ContentLength, began: time.Now(), waits: r.Header.Get("Expect") != "" && r.ProtoAtLeast(1, 1), wanted: make(chan struct{}), over: make(chan struct{})}
+		if r.ProtoMajor > 1 {
+			x.body.pause = http.NewResponseController(w).SetReadDeadline
+		}
 		w.told = sync.OnceFunc(func() { close(x.body.wanted) })
 		defer close(x.body.over)
 		r.Body = x.body
@@ -203,10 +236,7 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 // send sends the request to a row.
 func (x *exchange) send(r *http.Request, u *upstream) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	stop := func() bool { return true }
-	if d := x.trip.patience(); d > 0 {
-		stop = time.AfterFunc(d, func() { cancel(errSlow) }).Stop
-	}
+	wait := newAllowance(x.trip.patience(), func() { cancel(errSlow) })
 	out := r.WithContext(ctx)
 	url := *r.URL
 	url.Host = u.Addr
@@ -215,7 +245,7 @@ func (x *exchange) send(r *http.Request, u *upstream) (*http.Response, error) {
 		out.Body = x.body // the reverse proxy's own would not survive a try that failed
 	}
 	if x.body != nil {
-		x.body.asked = time.Now()
+		x.body.asked, x.body.wait, x.body.answer = time.Now(), wait, x.trip.service.Timeout
 		x.body.from, x.body.trailers = x.in.Trailer, out.Trailer
 		clear(out.Trailer) // of those announced, what has come and may be passed on
 		for name := range x.in.Trailer {
@@ -225,7 +255,7 @@ func (x *exchange) send(r *http.Request, u *upstream) (*http.Response, error) {
 		}
 	}
 	resp, err := x.proxy.transport.RoundTrip(out)
-	stop()
+	wait.end()
 	if x.body != nil && err == nil {
 		x.body.answered.Store(true)
 	}
@@ -268,104 +298,4 @@ func dropsTooMuch(h http.Header) bool {
 		}
 	}
 	return false
-}
-
-// recorder remembers the status of an answer.
-type recorder struct {
-	http.ResponseWriter
-	status int
-	told   func() // is called when the client has been told to go on; nil where it does not wait
-}
-
-func (r *recorder) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
-		r.status = status
-	}
-	r.ResponseWriter.WriteHeader(status)
-	if status == http.StatusContinue && r.told != nil {
-		r.told()
-	}
-}
-
-// Unwrap lets http.ResponseController reach the connection.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-// body is a request's body that knows whether any of it has been read, and that a
-// failed try does not close.
-type body struct {
-	io.ReadCloser
-	left     int64         // below 0: until its end
-	waits    bool          // for the row to want it
-	asked    time.Time     // when it was asked
-	answered atomic.Bool   // the row has answered
-	wanted   chan struct{} // closed when the client has been told to go on
-	over     chan struct{} // closed when the request has been served
-	from     http.Header   // the client's trailers, once its body has been read
-	trailers http.Header   // those that go on
-	read     atomic.Bool
-	whole    atomic.Bool           // all of it has been read
-	bad      atomic.Pointer[error] // what the client's side of it broke with
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	b.read.Store(true)
-	if b.waits {
-		// net/http tells the client to go on at the first read, and reads also when the row
-		// has answered without: the row's own word is waited for.
-		select {
-		case <-b.wanted:
-		case <-b.over:
-			return 0, errStopped
-		case <-time.After(time.Until(b.asked.Add(continueTimeout))):
-			if b.answered.Load() {
-				<-b.over
-				return 0, errStopped
-			}
-		}
-	}
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= int64(n); b.left == 0 && n > 0 || err == io.EOF {
-		b.whole.Store(true)
-	}
-	if err == io.EOF {
-		for name := range b.trailers { // net/http has them in the request it gave us only
-			b.trailers[name] = b.from[name]
-		}
-	}
-	if err != nil && err != io.EOF {
-		b.bad.CompareAndSwap(nil, &err)
-	}
-	return n, err
-}
-
-func (b *body) Close() error { return nil } // the server closes it
-
-// closing returns b with done called once, at its close. An upgraded connection
-// stays one that can be written.
-func closing(b io.ReadCloser, done func()) io.ReadCloser {
-	once := sync.OnceFunc(done)
-	if rw, ok := b.(io.ReadWriteCloser); ok {
-		return &closingConn{rw, once}
-	}
-	return &closingBody{b, once}
-}
-
-type closingBody struct {
-	io.ReadCloser
-	done func()
-}
-
-func (b *closingBody) Close() error {
-	defer b.done()
-	return b.ReadCloser.Close()
-}
-
-type closingConn struct {
-	io.ReadWriteCloser
-	done func()
-}
-
-func (c *closingConn) Close() error {
-	defer c.done()
-	return c.ReadWriteCloser.Close()
 }

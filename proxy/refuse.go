@@ -18,8 +18,10 @@ type refusal struct {
 func (r *refusal) Error() string { return r.message }
 
 var (
-	errNoRow       = &refusal{status: http.StatusServiceUnavailable, message: "no container is in rotation; try again in a moment"}
+	errNoRow       = &refusal{status: http.StatusServiceUnavailable, message: "no container is in rotation; try again in a moment", limit: limitHold}
 	errBusy        = &refusal{status: http.StatusServiceUnavailable, message: "all containers are busy; try again in a moment", limit: limitRow}
+	errQueue       = &refusal{status: http.StatusServiceUnavailable, message: "all containers are busy, and as many requests wait as may; try again in a moment", limit: limitQueue}
+	errNode        = &refusal{status: http.StatusServiceUnavailable, message: "this node has no room for another connection to a container; try again in a moment"}
 	errFull        = &refusal{status: http.StatusServiceUnavailable, message: "this node has as many connections as it may; try again in a moment"}
 	errNoService   = &refusal{status: http.StatusNotFound, message: "no service has a route for this path"}
 	errInternal    = &refusal{status: http.StatusForbidden, message: "this path is internal to the service and closed on the public port"}
@@ -30,7 +32,9 @@ var (
 	errSlow        = &refusal{status: http.StatusGatewayTimeout, message: "the container took too long to answer", limit: limitAnswer}
 	errHeadTime    = &refusal{status: http.StatusRequestTimeout, message: "the request's header did not come in time", limit: limitHeadTime}
 	errBodyTime    = &refusal{status: http.StatusRequestTimeout, message: "the request's body did not come in time", limit: limitBodyTime}
-	errHeadSize    = &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's header is too large or has too many fields", limit: limitHead}
+	errHeadSize    = &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's header is too large", limit: limitHead}
+	errFields      = &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's header has too many fields", limit: limitFields}
+	errOptions     = &refusal{status: http.StatusBadRequest, message: "the Connection header names more than it may"}
 	errTargetSize  = &refusal{status: http.StatusRequestURITooLong, message: "the request's target is too long", limit: limitTarget}
 	errVersion     = &refusal{status: http.StatusHTTPVersionNotSupported, message: "this port speaks HTTP/1.1 and HTTP/1.0"}
 	errConnect     = &refusal{status: http.StatusNotImplemented, message: "CONNECT is not for a gateway"}
@@ -53,8 +57,12 @@ var errGone = errors.New("the client has gone")
 // clientFault is a refusal for a body that net/http could not read to its end.
 func clientFault(err error) error {
 	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	var r *refusal
+	switch {
+	case errors.As(err, &tooLarge):
 		return errTooLarge
+	case errors.As(err, &r):
+		return r
 	}
 	return errChunk
 }

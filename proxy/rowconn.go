@@ -29,8 +29,27 @@ type rowConn struct {
 // came that nobody had asked for.
 var errStale = errors.New("the idle connection is of no use")
 
+// connect opens a connection to a row. What only this machine lacks, descriptors or ports,
+// is no fault of the row.
+func (p *Proxy) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := p.dialer.DialContext(ctx, network, addr)
+	if err == nil {
+		return c, nil
+	}
+	for _, lack := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, lack) {
+			return nil, errNode
+		}
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() && ctx.Err() == nil {
+		p.metrics.met(limitDial)
+	}
+	return nil, err
+}
+
 func (p *Proxy) dial(ctx context.Context, addr string) (*rowConn, error) {
-	c, err := p.dialer.DialContext(ctx, "tcp", addr)
+	c, err := p.connect(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect to a row: %w", err)
 	}

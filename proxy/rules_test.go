@@ -341,14 +341,19 @@ func testRunDrains(t *testing.T) {
 	browser.CloseIdleConnections()
 }
 
-// BenchmarkPick is the turn, the rotation, the claim and the settling of a request.
-func BenchmarkPick(b *testing.B) {
-	s := &service{turns: newTurns("acts", "n1", nil)}
+// picked is a service of three rows with turns without end.
+func picked() *service {
+	s := &service{turns: newTurns("acts", "n1", nil, new(atomic.Uint64))}
 	for i := range 3 {
 		s.rows = append(s.rows, &upstream{Row: Row{Number: i + 1}, limit: 1024})
 	}
-	r := &run{end: 1 << 62, half: 1 << 61}
-	s.turns.current.Store(r)
+	s.turns.current.Store(&run{end: 1 << 62, half: 1 << 61})
+	return s
+}
+
+// BenchmarkPick is the turn, the rotation, the claim and the settling of a request.
+func BenchmarkPick(b *testing.B) {
+	s := picked()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

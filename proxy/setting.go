@@ -143,7 +143,10 @@ func sameService(a, b Service) bool {
 func (p *Proxy) turnsOf(service string) *turns {
 	t := p.turns[service]
 	if t == nil {
-		t = newTurns(service, p.cfg.Node, p.source)
+		if p.seqs[service] == nil {
+			p.seqs[service] = new(atomic.Uint64)
+		}
+		t = newTurns(service, p.cfg.Node, p.source, p.seqs[service])
 		p.turns[service] = t
 		p.lines[service] = newLine(p.cfg.MaxQueue)
 		if p.begin != nil {

@@ -25,6 +25,7 @@ type splicer struct {
 	want   int
 	n      int
 	err    error
+	faulty bool // an error came in the middle: what is in the pipe is not known
 	fill   func(fd uintptr) bool
 	unload func(fd uintptr) bool
 	went   func() // is told of each part that was taken; may be nil
@@ -64,7 +65,9 @@ func (s *splicer) move(from, to, n int) bool {
 		case unix.EAGAIN:
 			return false
 		}
-		s.n, s.err = int(m), err
+		if s.n, s.err = int(m), err; err != nil {
+			s.n, s.faulty = 0, true // m is -1
+		}
 		return true
 	}
 }
@@ -118,7 +121,7 @@ func (p *pipes) put(s *splicer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.went = nil
-	if s.held > 0 || len(p.free) >= maxPipes {
+	if s.held != 0 || s.faulty || len(p.free) >= maxPipes {
 		s.close()
 		return
 	}

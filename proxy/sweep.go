@@ -26,7 +26,9 @@ type clock struct {
 	look  atomic.Int64 // ms at which the connection reads once more; 0: never
 	quiet atomic.Int64 // ms at which the client is asked for, because its row is silent; 0: it is not
 	left  atomic.Bool  // the client was found to have gone
+	away  atomic.Bool  // net/http has it
 	mu    sync.Mutex   // held while deadlines are set from outside
+	dead  bool         // the node ends: no limit is lifted any more; guarded by mu
 	row   *rowConn     // that is waited for too; guarded by mu
 }
 
@@ -40,16 +42,19 @@ const (
 )
 
 // limit gives what begins now d to end; 0 is for ever. It is for the goroutine of the
-// connection, or that of its request's body.
-func (c *client) limit(d time.Duration) {
+// connection, or that of its request's body. It returns false where the time is over.
+func (c *client) limit(d time.Duration) bool {
 	due := int64(0)
 	if d > 0 {
 		due = c.proxy.clients.now.Load() + d.Milliseconds() + 1
 	}
 	for {
 		old := c.due.Load()
-		if old == overdue || c.due.CompareAndSwap(old, due) {
-			return // what is over stays over
+		if old == overdue {
+			return false // what is over stays over
+		}
+		if c.due.CompareAndSwap(old, due) {
+			return true
 		}
 	}
 }
@@ -71,9 +76,13 @@ func (c *client) lookSoon() {
 }
 
 // untimed lifts the limit, also when it is over: the last answer is still to be written.
+// When the node ends it is not lifted.
 func (c *client) untimed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.dead {
+		return
+	}
 	c.due.Store(0)
 	c.look.Store(0)
 	c.quiet.Store(0)
@@ -95,7 +104,11 @@ func (c *client) waitFor(rc *rowConn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.row = rc
-	return c.due.Load() != overdue
+	over := c.due.Load() == overdue
+	if over && rc != nil {
+		rc.SetDeadline(longAgo) // fails on a closed connection only
+	}
+	return !over && !c.left.Load()
 }
 
 var longAgo = time.Unix(1, 0)
@@ -247,7 +260,11 @@ func (p *Proxy) expireIdle(tick int64) {
 // ctx ends; it says whether all have ended.
 func (r *registry) drain(ctx context.Context) bool {
 	r.stopping.Store(true)
-	r.each(func(c *client) { c.interrupt() })
+	r.each(func(c *client) {
+		if !c.away.Load() { // net/http lets its requests end by itself
+			c.interrupt()
+		}
+	})
 	tick := time.NewTicker(sweepInterval / 5)
 	defer tick.Stop()
 	for r.each(func(*client) {}) > 0 {
@@ -260,14 +277,18 @@ func (r *registry) drain(ctx context.Context) bool {
 	return true
 }
 
-// cut closes every connection.
+// cut ends every connection: whatever its goroutine waits for fails at once. It closes
+// none itself: a close waits for who reads within the poller's wait, and that may be
+// waiting for a row.
 func (r *registry) cut() {
 	r.each(func(c *client) {
-		c.conn.Close()
 		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.dead = true
+		c.due.Store(overdue)
+		c.conn.SetDeadline(longAgo) // fails on a closed connection only, as do the others
 		if c.row != nil {
-			c.row.Close()
+			c.row.SetDeadline(longAgo)
 		}
-		c.mu.Unlock()
 	})
 }

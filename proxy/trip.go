@@ -12,6 +12,7 @@ import (
 // trip is one request on its way: where it may go and where it went. Both paths use it.
 type trip struct {
 	proxy    *Proxy
+	routing  *routing // that service is from
 	service  *service
 	path     string // decoded
 	method   string
@@ -27,7 +28,8 @@ type trip struct {
 
 // begin finds the service and counts the request, or refuses it. The trip's memory of rows is reused.
 func (t *trip) begin(p *Proxy, method, path string, now time.Time) error {
-	*t = trip{proxy: p, service: p.routing.Load().match(path), path: path, method: method, began: now, tried: t.tried[:0]}
+	r := p.routing.Load()
+	*t = trip{proxy: p, routing: r, service: r.match(path), path: path, method: method, began: now, tried: t.tried[:0]}
 	if t.service == nil {
 		return errNoService
 	}
@@ -54,15 +56,16 @@ func (t *trip) next(ctx context.Context, last error) error {
 		t.refresh()
 	}
 	for {
-		r := t.proxy.routing.Load()
 		if t.take(ctx) {
 			return nil
 		}
-		if t.busy() {
-			if !t.service.line.wait(ctx, t.left(), func() bool { t.refresh(); return t.take(ctx) }) {
-				return errBusy
-			}
-			return nil
+		r := t.proxy.routing.Load()
+		if r != t.routing { // it is not from the newest table that there was none
+			t.refresh()
+			continue
+		}
+		if t.untried() {
+			return t.service.line.wait(ctx, t.left(), len(t.tried) > 0, t.changes, func() bool { t.refresh(); return t.take(ctx) })
 		}
 		if !t.changed(ctx, r) {
 			if last != nil {
@@ -74,16 +77,17 @@ func (t *trip) next(ctx context.Context, last error) error {
 	}
 }
 
+// changes returns what is closed when another table than the one in force comes.
+func (t *trip) changes() <-chan struct{} { return t.proxy.routing.Load().changed }
+
 // another says whether there is a row that has not been tried, and waits for one as
 // long as the hold allows.
 func (t *trip) another(ctx context.Context) bool {
 	for {
 		r := t.proxy.routing.Load()
 		t.refresh()
-		for _, u := range t.service.rows {
-			if !contains(t.tried, u) {
-				return true
-			}
+		if t.untried() {
+			return true
 		}
 		if !t.changed(ctx, r) {
 			return false
@@ -106,10 +110,11 @@ func (t *trip) take(ctx context.Context) bool {
 	return true
 }
 
-// busy says whether a row that has not been tried has no room.
-func (t *trip) busy() bool {
+// untried says whether a row of the rotation has not been tried. One that could not be
+// claimed has no room, or drains, as the next table says.
+func (t *trip) untried() bool {
 	for _, u := range t.service.rows {
-		if u.full() && !contains(t.tried, u) {
+		if !contains(t.tried, u) {
 			return true
 		}
 	}
@@ -159,7 +164,8 @@ func (t *trip) uploaded() {
 
 // refresh goes on with the newest table. A service that has gone has no rows.
 func (t *trip) refresh() {
-	if s := t.proxy.routing.Load().match(t.path); s != nil && s.Name == t.service.Name {
+	t.routing = t.proxy.routing.Load()
+	if s := t.routing.match(t.path); s != nil && s.Name == t.service.Name {
 		t.service = s
 		return
 	}
@@ -225,7 +231,7 @@ func (p *Proxy) healthy(ctx context.Context, u *upstream, path string) bool {
 	}
 	resp, err := p.transport.RoundTrip(req)
 	if err != nil {
-		return false
+		return errors.Is(err, errNode) // it could not be asked
 	}
 	defer resp.Body.Close()
 	io.Copy(io.Discard, io.LimitReader(resp.Body, maxHead)) // so that the connection is kept

@@ -61,6 +61,7 @@ func (r *run) left() uint64 { return r.end - min(r.next.Load(), r.end) }
 type turns struct {
 	name   string
 	source Turns
+	seq    *atomic.Uint64 // of the last command; a service that comes again goes on with it
 
 	current atomic.Pointer[run]
 	spare   atomic.Pointer[run]
@@ -86,10 +87,10 @@ type turns struct {
 	waiting []chan uint64 // for exact turns
 }
 
-func newTurns(name, node string, source Turns) *turns {
+func newTurns(name, node string, source Turns, seq *atomic.Uint64) *turns {
 	h := fnv.New64a()
 	h.Write([]byte(node + "\x00" + name))
-	t := &turns{name: name, source: source, kick: make(chan struct{}, 1), quit: make(chan struct{}), filled: make(chan struct{}), first: h.Sum64() >> 16}
+	t := &turns{name: name, source: source, seq: seq, kick: make(chan struct{}, 1), quit: make(chan struct{}), filled: make(chan struct{}), first: h.Sum64() >> 16}
 	t.local.Store(t.first)
 	t.current.Store(&run{})
 	return t

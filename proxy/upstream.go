@@ -26,8 +26,8 @@ type upstream struct {
 
 	_ [64]byte // state is written by every request: a cache line of its own
 	// state is the number of requests in flight, with the flags drained and ejected
-	// above it: a claim is one addition and one comparison, since a flag alone
-	// exceeds every limit.
+	// above it: a claim is one comparison and one exchange, since a flag alone exceeds
+	// every limit. A claim that fails leaves no trace: another's could fail by it.
 	state atomic.Uint64
 	_     [64]byte
 	// until is when an ejection ends, in ns since the epoch.
@@ -42,20 +42,28 @@ const (
 
 // claim counts a request in, unless the row drains, is ejected or is full.
 func (u *upstream) claim() bool {
-	if u.state.Add(1) <= u.limit {
-		return true
+	for {
+		was := u.state.Load()
+		if was >= u.limit {
+			return false
+		}
+		if u.state.CompareAndSwap(was, was+1) {
+			return true
+		}
 	}
-	u.settle()
-	return false
 }
 
 // claimEjected counts a request in on a row that may be ejected.
 func (u *upstream) claimEjected() bool {
-	if u.state.Add(1)&^ejected <= u.limit {
-		return true
+	for {
+		was := u.state.Load()
+		if was&^ejected >= u.limit {
+			return false
+		}
+		if u.state.CompareAndSwap(was, was+1) {
+			return true
+		}
 	}
-	u.settle()
-	return false
 }
 
 func (u *upstream) settle() { u.state.Add(^uint64(0)) }
@@ -67,10 +75,6 @@ func (u *upstream) drain() { u.state.Or(drained) }
 func (u *upstream) restore() { u.state.And(^uint64(drained)) }
 
 func (u *upstream) inFlight() int { return int(u.state.Load() & counting) }
-
-func (u *upstream) full() bool {
-	return u.state.Load()&^ejected >= u.limit && u.state.Load()&drained == 0
-}
 
 // eject passes the row over for a moment; false when it already was.
 func (u *upstream) eject(now time.Time) bool {

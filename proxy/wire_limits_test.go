@@ -24,7 +24,7 @@ func TestWireLimits(t *testing.T) {
 		{name: "a head above the limit", limit: heads, sent: head(1025) + second, got: refusedWith(431, errHeadSize), ends: true},
 		{name: "a head above the limit without end", limit: heads, sent: "GET / HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 2000), got: refusedWith(431, errHeadSize), ends: true},
 		{name: "fields at the limit", limit: heads, sent: fields(8), row: []talk{{saw: strings.Replace(fields(8), "\r\n\r\n", "\r\n{ours}\r\n", 1), says: empty}}, got: empty},
-		{name: "fields above the limit", limit: heads, sent: fields(9) + second, got: refusedWith(431, errHeadSize), ends: true},
+		{name: "fields above the limit", limit: heads, sent: fields(9) + second, got: refusedWith(431, errFields), ends: true},
 		{name: "a target at the limit", limit: heads, sent: "GET " + target(64) + " HTTP/1.1\r\nHost: h\r\n\r\n", row: []talk{{saw: "GET " + target(64) + " HTTP/1.1\r\nHost: h\r\n{ours}\r\n", says: empty}}, got: empty},
 		{name: "a target above the limit", limit: heads, sent: "GET " + target(65) + " HTTP/1.1\r\nHost: h\r\n\r\n" + second, got: refusedWith(414, errTargetSize), ends: true},
 		{name: "a target above the limit without end", limit: heads, sent: "GET " + target(200), got: refusedWith(414, errTargetSize), ends: true},

@@ -1,6 +1,9 @@
 package proxy
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // badStarts are requests for something that cannot be had here.
 var badStarts = []badRequest{
@@ -68,6 +71,7 @@ var badStarts = []badRequest{
 	{"Connection: forwarded", "GET / HTTP/1.1\r\nHost: h\r\nConnection: \t, forwarded ,\r\n\r\n", 400, errConnection},
 	{"Connection: x-real-ip", "GET / HTTP/1.1\r\nHost: h\r\nConnection: x-real-ip\r\n\r\n", 400, errConnection},
 	{"Connection: authorization", "GET / HTTP/1.1\r\nHost: h\r\nConnection: authorization\r\nAuthorization: a\r\n\r\n", 400, errConnection},
+	{"Connection: more than it may", "GET / HTTP/1.1\r\nHost: h\r\nConnection: " + strings.Repeat("a, ", 65) + "a\r\n\r\n", 400, errOptions},
 	{"Connection: cookie, in the second field", "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nConnection: cookie\r\nCookie: a\r\n\r\n", 400, errConnection},
 	{"an expectation that is none", "POST / HTTP/1.1\r\nHost: h\r\nExpect: 200-ok\r\nContent-Length: 5\r\n\r\nhello", 417, errExpect},
 }
