@@ -44,7 +44,7 @@ func TestUsersApart(t *testing.T) {
 		}
 		toRest.ServeHTTP(w, r)
 	}))
-	contract.Run(t, front.URL, contract.Options{})
+	contract.Run(t, front.URL, contract.Options{Internals: true, Users: users.url})
 	if n := asked.Load(); n == 0 || foreign.Load() > 0 {
 		t.Errorf("asked %d times, %d without the origin", n, foreign.Load())
 	}

@@ -43,7 +43,10 @@ func (x *seen) over(s *Service) http.Handler {
 // rare are statuses that the contract alone does not bring about; each has a test of
 // its own.
 var rare = []string{
-	"POST /api/v1/acts 408", "POST /api/v1/acts 503", "GET /api/v1/acts/{actId}/image 416", "GET /api/v1/acts/{actId}/image 422",
+	"POST /api/v1/acts 408", "POST /api/v1/acts 503", "POST /api/v1/users 408", "POST /api/v1/users 413", "POST /api/v1/users 503",
+	"POST /api/v1/categories 408", "POST /api/v1/categories 413", "POST /api/v1/categories 503",
+	"POST /api/v1/acts/upvote 408", "POST /api/v1/acts/upvote 413", "POST /api/v1/acts/upvote 503",
+	"GET /api/v1/users 503", "GET /api/v1/categories 503", "GET /api/v1/acts/{actId}/image 412",
 	"GET /api/v1/_health 500", "POST /api/v1/_crash 200", "GET /api/v1/users 204", "GET /api/v1/categories 204",
 	"GET /api/v1/users 200", "GET /api/v1/categories 200", "GET /api/openapi.yaml 200",
 }
@@ -152,13 +155,20 @@ func TestCrash(t *testing.T) {
 	}
 	for _, path := range []string{"/", "/api/v1/_health", "/api/v1/_crash", "/api/v1/categories", "/none", "/api/openapi.yaml"} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
-			if status, _, _ := ask(t, one.URL, method, path, ""); status != 500 {
-				t.Errorf("%s %s: %d", method, path, status)
+			status, body, h := ask(t, one.URL, method, path, "")
+			if status != 500 || !strings.Contains(body, `"message":"this container has crashed`) || h.Get("Content-Type") != "application/json" {
+				t.Errorf("%s %s: %d %s", method, path, status, body)
+			}
+			if strings.HasPrefix(path, "/api/") && h.Get("Access-Control-Allow-Origin") != "*" {
+				t.Errorf("%s %s: %v", method, path, h)
 			}
 		}
 	}
 	if status, _, _ := ask(t, other.URL, "GET", "/api/v1/_health", ""); status != 200 {
 		t.Errorf("the other: %d", status)
+	}
+	if _, n, _ := ask(t, other.URL, "GET", "/api/v1/_count", ""); n != "[6]" { // /categories and /api/openapi.yaml, three times each
+		t.Errorf("%s requests are counted: those that fail are too", n)
 	}
 }
 
@@ -176,26 +186,36 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// fuzzSeeds are requests near the edge of what is understood.
+var fuzzSeeds = []struct{ method, path, body string }{
+	{"POST", "/api/v1/acts", anAct(1, nil)}, {"GET", "/api/v1/categories/a%2Fb/acts", ""}, {"POST", "/api/v1/acts/upvote", "[1e3]"}, {"GET", "/api/v1/acts/1/image?w=20", ""},
+	{"GET", "/api/v1/categories/%FF/acts", ""}, {"DELETE", "/api/v1/users/%00", ""}, {"DELETE", "/api/v1/categories/%00", ""}, {"GET", "/api/v1/categories/%ff%00/acts/size", ""},
+	{"POST", "/api/v1/categories", "[\"\xff\"]"}, {"POST", "/api/v1/categories", `["\ud800"]`}, {"POST", "/api/v1/users", `{"username":"` + "\xff\xfe" + `","password":"` + hash + `"}`},
+	{"DELETE", "/api/v1/acts/-9223372036854775808", ""}, {"GET", "/api/v1/categories/green/acts?start=-9223372036854775808&end=9223372036854775807", ""}, {"GET", "/api/v1/acts/9223372036854775807/image", ""},
+}
+
+// noFault fails where an answer blames the service.
+func noFault(t *testing.T, s *Service, method, path, body string) {
+	r, err := http.NewRequest(method, "http://h/", strings.NewReader(body))
+	if err != nil || strings.HasSuffix(path, "_crash") {
+		return
+	}
+	if r.URL, err = r.URL.Parse(path); err != nil {
+		return
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	if w.Code >= 500 {
+		t.Errorf("%s %q %q: %d %s", method, path, body, w.Code, w.Body)
+	}
+}
+
 func FuzzActs(f *testing.F) {
 	s := opened(f, Config{Data: f.TempDir()})
-	f.Add("POST", "/api/v1/acts", anAct(1, nil))
-	f.Add("GET", "/api/v1/categories/a%2Fb/acts", "")
-	f.Add("POST", "/api/v1/acts/upvote", "[1e3]")
-	f.Add("GET", "/api/v1/acts/1/image?w=20", "")
-	f.Fuzz(func(t *testing.T, method, path, body string) {
-		r, err := http.NewRequest(method, "http://h/", strings.NewReader(body))
-		if err != nil || strings.HasSuffix(path, "_crash") {
-			return
-		}
-		if r.URL, err = r.URL.Parse(path); err != nil {
-			return
-		}
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r)
-		if w.Code >= 500 {
-			t.Errorf("%s %q %q: %d %s", method, path, body, w.Code, w.Body)
-		}
-	})
+	for _, x := range fuzzSeeds {
+		f.Add(x.method, x.path, x.body)
+	}
+	f.Fuzz(func(t *testing.T, method, path, body string) { noFault(t, s, method, path, body) })
 }
 
 func FuzzParseAct(f *testing.F) {

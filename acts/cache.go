@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// cache keeps the bytes that were used last, up to a number of bytes. What it hands
-// out must not be changed.
+// cache keeps the bytes that were used last, up to a number of bytes, those that keeping
+// an entry takes included. What it hands out must not be changed.
 type cache struct {
 	mu    sync.Mutex
 	size  int
@@ -19,6 +19,12 @@ type entry struct {
 	key  string
 	body []byte
 }
+
+// entryCost is what an entry takes beside its key and its body, in bytes: the map's, the
+// list's and its own.
+const entryCost = 256
+
+func (e *entry) cost() int { return entryCost + len(e.key) + len(e.body) }
 
 func newCache(limit int) *cache {
 	return &cache{limit: limit, order: list.New(), items: map[string]*list.Element{}}
@@ -38,13 +44,14 @@ func (c *cache) get(key string) ([]byte, bool) {
 func (c *cache) put(key string, body []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.items[key]; ok || len(body) > c.limit {
+	e := &entry{key, body}
+	if _, ok := c.items[key]; ok || e.cost() > c.limit {
 		return
 	}
-	c.items[key] = c.order.PushFront(&entry{key, body})
-	for c.size += len(body); c.size > c.limit; {
+	c.items[key] = c.order.PushFront(e)
+	for c.size += e.cost(); c.size > c.limit; {
 		last := c.order.Remove(c.order.Back()).(*entry)
 		delete(c.items, last.key)
-		c.size -= len(last.body)
+		c.size -= last.cost()
 	}
 }

@@ -7,62 +7,35 @@ import (
 	"image/color"
 )
 
-// pixelCost is how many bytes the decoder of a format takes for each pixel, at most.
-func pixelCost(format string, m color.Model, whole []byte) int {
-	switch format {
-	case "jpeg":
-		samples := 3
-		switch m {
-		case color.GrayModel:
-			samples = 1
-		case color.CMYKModel:
-			samples = 4
-		}
-		if progressive(whole) {
-			return samples * 5 // each coefficient waits in four bytes for the scans to come
-		}
-		return samples
-	case "gif":
-		return 2 // an index, and the canvas that it is put on
-	case "webp":
-		return 8 // of the lossless kind, with its transforms
-	}
-	switch m {
-	case color.RGBA64Model, color.NRGBA64Model:
-		return 16 // an interlaced PNG is put together from passes
-	case color.GrayModel:
-		return 2
-	case color.Gray16Model:
-		return 4
-	case color.RGBAModel, color.NRGBAModel:
-		return 5 // rows, and interlaced the passes beside them
-	}
-	return 2 // a palette
-}
-
-// segments visits the headers of a JPEG before its first scan.
+// segments visits the headers of a JPEG before its first scan, as Go's decoder finds
+// them: it passes over what is between them.
 func segments(whole []byte, visit func(marker byte, body []byte)) {
 	if !bytes.HasPrefix(whole, []byte{0xff, 0xd8}) {
 		return
 	}
-	for b := whole[2:]; len(b) >= 4 && b[0] == 0xff; {
-		marker := b[1]
-		if marker == 0xff { // padding
-			b = b[1:]
-			continue
-		}
-		n := int(binary.BigEndian.Uint16(b[2:]))
-		if marker == 0xda || n < 2 || 2+n > len(b) {
+	for b := whole[2:]; ; {
+		i := bytes.IndexByte(b, 0xff)
+		if i < 0 || len(b) < i+2 {
 			return
 		}
-		visit(marker, b[4:2+n])
-		b = b[2+n:]
+		marker := b[i+1]
+		b = b[i+2:]
+		for marker == 0xff && len(b) > 0 { // padding
+			marker, b = b[0], b[1:]
+		}
+		if marker == 0 || 0xd0 <= marker && marker <= 0xd7 { // a byte that is none; a restart has no body
+			continue
+		}
+		if marker == 0xd9 || marker == 0xda || len(b) < 2 { // the end, or a scan
+			return
+		}
+		n := int(binary.BigEndian.Uint16(b))
+		if n < 2 || n > len(b) {
+			return
+		}
+		visit(marker, b[2:n])
+		b = b[n:]
 	}
-}
-
-func progressive(whole []byte) (yes bool) {
-	segments(whole, func(marker byte, _ []byte) { yes = yes || marker == 0xc2 })
-	return yes
 }
 
 // orientation is how a camera was held, 1 to 8 (EXIF 2.3, tag 0x0112); 1 is upright,

@@ -5,22 +5,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 )
-
-// listedAct is an act as it is listed; its photo follows in a field of its own.
-type listedAct struct {
-	ID        int64  `json:"actId"`
-	Username  string `json:"username"`
-	Timestamp string `json:"timestamp"`
-	Caption   string `json:"caption"`
-	Category  string `json:"categoryName"`
-	Upvotes   int64  `json:"upvotes"`
-}
 
 // feedBuffer is what is written to the connection at once, in bytes.
 const feedBuffer = 32 << 10
@@ -45,7 +34,7 @@ func (s *Service) listActs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	images := q.Get("images") != "0"
-	key := fmt.Sprintf("page/%d/%d/%d/%t", version, start, end, images)
+	key := fmt.Sprintf("page/%q/%d/%d/%d/%t", name, version, start, end, images)
 	if body, ok := s.photos.cache.get(key); ok {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(body) // the client is gone where this fails
@@ -75,7 +64,7 @@ func small(list []act, images bool) bool {
 	const fields = 256 // names and numbers
 	n := 0
 	for _, a := range list {
-		n += fields + len(a.Caption) + len(a.Username) + len(a.Category)
+		n += fields + len(a.Caption) + len(a.Username) + len(a.Category) + int(a.LongText)
 		if images {
 			n += base64.StdEncoding.EncodedLen(int(a.Photo.Size))
 		}
@@ -120,18 +109,23 @@ func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, images,
 			defer reader.Close()
 		}
 	}
-	head, err := json.Marshal(listedAct{ID: a.ID, Username: a.Username, Timestamp: a.Timestamp, Caption: a.Caption, Category: a.Category, Upvotes: a.Upvotes})
+	fields, err := s.fields(ctx, a)
+	if errors.Is(err, errUnknown) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
+	defer fields.Close()
 	if !first {
 		out.WriteByte(',')
 	}
-	if !images {
-		_, err := out.Write(head)
+	if _, err := fields.WriteTo(out); err != nil {
 		return true, err
 	}
-	out.Write(head[:len(head)-1])
+	if !images {
+		return true, out.WriteByte('}')
+	}
 	out.WriteString(`,"imgB64":"`)
 	if reader == nil {
 		writeBase64(out, whole)
@@ -146,11 +140,36 @@ func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, images,
 	return true, err
 }
 
+// fields are what is listed of an act, without the bracket at the end: its photo may
+// follow. Long texts are read now, for this act alone, and wait on disk.
+func (s *Service) fields(ctx context.Context, a act) (*spool, error) {
+	write := func(x *spool) error {
+		fmt.Fprintf(x, `{"actId":%d,"timestamp":%q,"upvotes":%d`, a.ID, a.Timestamp, a.Upvotes)
+		for _, f := range []struct{ name, text string }{{"username", a.Username}, {"categoryName", a.Category}, {"caption", a.Caption}} {
+			fmt.Fprintf(x, `,%q:`, f.name)
+			if err := x.text(f.text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if a.LongText == 0 {
+		x := &spool{dir: s.spool}
+		return x, write(x)
+	}
+	return s.made(ctx, func(x *spool) (err error) {
+		if a.Username, a.Caption, err = s.store.texts(ctx, a.Photo.Key); err != nil {
+			return err
+		}
+		return write(x)
+	})
+}
+
 // writeBase64 encodes straight into the buffer of out, a piece at a time.
 func writeBase64(out *bufio.Writer, b []byte) {
-	const piece = feedBuffer / 8 * 3 // a multiple of 3: half a buffer when it is encoded
+	const most = feedBuffer / 8 * 3 // a multiple of 3: half a buffer when it is encoded
 	for len(b) > 0 {
-		n := min(len(b), piece)
+		n := min(len(b), most)
 		if out.Available() < base64.StdEncoding.EncodedLen(n) {
 			out.Flush() // an error of it stays in out
 		}

@@ -1,16 +1,12 @@
 package acts
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 )
-
-func unescape(segment string) (string, error) { return url.PathUnescape(segment) }
 
 // fail answers with the one shape that errors have.
 func fail(w http.ResponseWriter, status int, format string, args ...any) {
@@ -32,8 +28,8 @@ func (s *Service) refused(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &no):
 	case errors.Is(err, errStorage):
-		s.log.Error("upload not stored", "reason", err)
-		no = &refusal{http.StatusServiceUnavailable, "the service has no room for uploads now; try again later"}
+		s.log.Error("no room on disk", "reason", err)
+		no = &refusal{http.StatusServiceUnavailable, "the service has no room on its disk now; try again later"}
 	default:
 		s.broken(w, r, err)
 		return
@@ -62,34 +58,13 @@ func (s *Service) done(w http.ResponseWriter, r *http.Request, status int, field
 	case err == nil:
 		empty(w, status)
 	case errors.Is(err, errExists):
-		fail(w, http.StatusBadRequest, "%s: %q exists already; choose another", field, value)
+		fail(w, http.StatusBadRequest, "%s: %.80q exists already; choose another", field, value)
 	case errors.Is(err, errUnknown):
-		fail(w, http.StatusBadRequest, "%s: there is no %q", field, value)
+		fail(w, http.StatusBadRequest, "%s: there is no %.80q; give one that exists", field, value)
 	case errors.Is(err, errTooLong):
 		fail(w, http.StatusBadRequest, "%s: %d bytes are too long for this service's database; choose a shorter one", field, len(value))
 	default:
 		s.refused(w, r, err)
-	}
-}
-
-// list answers what a list gave; an empty one is 204.
-func (s *Service) list(w http.ResponseWriter, r *http.Request, n int, all any, err error) {
-	switch {
-	case err != nil:
-		s.broken(w, r, err)
-	case n == 0:
-		w.WriteHeader(http.StatusNoContent)
-	default:
-		answer(w, http.StatusOK, all)
-	}
-}
-
-func (s *Service) health(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
-	defer cancel()
-	if err := s.store.ping(ctx); err != nil {
-		s.log.Error("not healthy", "reason", err)
-		w.WriteHeader(http.StatusInternalServerError)
 	}
 }
 
@@ -120,8 +95,9 @@ func (s *Service) addUser(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) listUsers(w http.ResponseWriter, r *http.Request) {
-	names, err := s.store.users(r.Context())
-	s.list(w, r, len(names), names, err)
+	s.list(w, r, "[]", func(out *spool) error {
+		return s.store.users(r.Context(), func(name string) error { return out.item(name, "") })
+	})
 }
 
 func (s *Service) removeUser(w http.ResponseWriter, r *http.Request) {
@@ -130,8 +106,11 @@ func (s *Service) removeUser(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) listCategories(w http.ResponseWriter, r *http.Request) {
-	all, err := s.store.categories(r.Context())
-	s.list(w, r, len(all), all, err)
+	s.list(w, r, "{}", func(out *spool) error {
+		return s.store.categories(r.Context(), func(name string, acts int64) error {
+			return out.item(name, ":"+strconv.FormatInt(acts, 10))
+		})
+	})
 }
 
 func (s *Service) addCategory(w http.ResponseWriter, r *http.Request) {
@@ -144,7 +123,7 @@ func (s *Service) addCategory(w http.ResponseWriter, r *http.Request) {
 
 func (s *Service) removeCategory(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("category")
-	photos, err := s.store.removeCategory(r.Context(), name)
+	photos, err := s.store.removeCategory(r.Context(), name, removeNow)
 	if err == nil {
 		s.photos.remove(r.Context(), s.log, photos...)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -114,5 +116,82 @@ func TestBusyIsNotStuck(t *testing.T) {
 	}
 	if status, _ := healthOf(t, url); status != 200 {
 		t.Errorf("free again: %d", status)
+	}
+}
+
+// TestHangingDisk: a disk that answers nothing is told in time, once however many ask,
+// and forgiven when it answers again.
+func TestHangingDisk(t *testing.T) {
+	s := opened(t, Config{Data: t.TempDir()})
+	url := serving(t, s).URL
+	hangs := make(chan struct{})
+	var asked atomic.Int64
+	s.room = func(string) error {
+		asked.Add(1)
+		<-hangs
+		return nil
+	}
+	for range 3 {
+		if status, took := healthOf(t, url); status != 500 || took > 2*healthTimeout {
+			t.Errorf("hanging: %d after %s", status, took)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the disk was asked %d times while it hung", n)
+	}
+	close(hangs)
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if status, _ := healthOf(t, url); status == 200 {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("it answers again, but health says %d", status)
+		}
+	}
+}
+
+// TestFullFolderOfPhotos is a fault wherever the database is.
+func TestFullFolderOfPhotos(t *testing.T) {
+	folder := t.TempDir()
+	s := opened(t, Config{Data: t.TempDir(), Photos: "file://" + folder})
+	url := serving(t, s).URL
+	s.room = func(at string) error {
+		if strings.HasPrefix(at, folder) {
+			return errors.New("full")
+		}
+		return nil
+	}
+	if status, _ := healthOf(t, url); status != 500 {
+		t.Errorf("no room for photos: %d", status)
+	}
+	s.room = room
+	if status, _ := healthOf(t, url); status != 200 {
+		t.Errorf("room again: %d", status)
+	}
+}
+
+// TestDeadSQLite: a database whose file is no database any more is told within a second.
+func TestDeadSQLite(t *testing.T) {
+	dir := t.TempDir()
+	url := service(t, dir).URL
+	if status, _ := healthOf(t, url); status != 200 {
+		t.Fatalf("alive: %d", status)
+	}
+	for _, name := range []string{"acts.db", "acts.db-wal", "acts.db-shm"} { // the last is mapped, so that it must keep its length
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, info.Size()), 0); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	if status, took := healthOf(t, url); status != 500 || took > time.Second {
+		t.Errorf("dead: %d after %s", status, took)
 	}
 }

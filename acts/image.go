@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxDecoded is what decoding a photo for a thumbnail may cost, in bytes: 21 million
-	// pixels of most JPEGs, 12 of most PNGs. One is made at a time, beside the rest of a
+	// maxDecoded is what decoding a photo for a thumbnail may cost, in bytes: 44 million
+	// pixels of most JPEGs, 16 of most PNGs. One is made at a time, beside the rest of a
 	// process in a container of 256 MiB.
 	maxDecoded = 64 << 20
 	minWidth   = 16
@@ -77,8 +77,8 @@ func (s *Service) image(w http.ResponseWriter, r *http.Request) {
 
 var errNoImage = errors.New("can not be decoded")
 
-// imageHeaders say what it is and that it is nothing else. It is asked for again when
-// it has been shown a minute ago: the same number may have another photo then.
+// imageHeaders say what it is and that it is nothing else. It is asked for again each
+// time, with its tag: the same number may have another photo by then, or none.
 func imageHeaders(h http.Header, contentType, tag string) {
 	if contentType == "" { // neither shown nor run
 		contentType = "application/octet-stream"
@@ -86,7 +86,41 @@ func imageHeaders(h http.Header, contentType, tag string) {
 	}
 	h.Set("Content-Type", contentType)
 	h.Set("ETag", `"`+tag+`"`)
-	h.Set("Cache-Control", "public, max-age=60")
+	h.Set("Cache-Control", "no-cache")
+}
+
+// serveContent answers ranges and tags as the headers before it say.
+func serveContent(w http.ResponseWriter, r *http.Request, content io.ReadSeeker) {
+	http.ServeContent(&shaped{ResponseWriter: w}, r, "", time.Time{}, content)
+}
+
+// shaped gives errors of the library the shape that ours have.
+type shaped struct {
+	http.ResponseWriter
+	failed bool
+}
+
+func (w *shaped) WriteHeader(status int) {
+	if w.failed = status >= 400; !w.failed {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	message := "the photo could not be read; try again"
+	switch status {
+	case http.StatusRequestedRangeNotSatisfiable:
+		message = "Range: is not a part of it; Content-Range says how many bytes it has"
+	case http.StatusPreconditionFailed:
+		message = "If-Match: it is another one now; leave the header out to get that"
+	}
+	w.Header().Del("Content-Disposition")
+	fail(w.ResponseWriter, status, "%s", message)
+}
+
+func (w *shaped) Write(b []byte) (int, error) {
+	if w.failed {
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
 }
 
 func (s *Service) original(w http.ResponseWriter, r *http.Request, p photo) error {
@@ -99,8 +133,8 @@ func (s *Service) original(w http.ResponseWriter, r *http.Request, p photo) erro
 		defer reader.Close()
 		content = reader
 	}
-	imageHeaders(w.Header(), p.Type, p.Key[3:])
-	http.ServeContent(w, r, "", time.Time{}, content)
+	imageHeaders(w.Header(), p.Type, p.tag())
+	serveContent(w, r, content)
 	return nil
 }
 
@@ -114,8 +148,8 @@ func (s *Service) thumbnail(w http.ResponseWriter, r *http.Request, p photo, wid
 		}
 		s.photos.cache.put(key, body)
 	}
-	imageHeaders(w.Header(), http.DetectContentType(body), p.Key[3:]+"-"+strconv.Itoa(width))
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	imageHeaders(w.Header(), http.DetectContentType(body), p.tag()+"-"+strconv.Itoa(width))
+	serveContent(w, r, bytes.NewReader(body))
 	return nil
 }
 
@@ -147,7 +181,7 @@ func shrink(whole []byte, width int) ([]byte, error) {
 		return nil, errNoImage
 	case c.Width <= width:
 		return whole, nil
-	case c.Width > maxDecoded/c.Height/pixelCost(format, c.ColorModel, whole):
+	case decodedCost(format, c, whole) > maxDecoded:
 		return nil, errTooManyPixels
 	}
 	from, _, err := image.Decode(bytes.NewReader(whole))

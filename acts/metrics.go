@@ -39,7 +39,7 @@ func newMetrics() *metrics {
 
 // around counts one request of a route; a method that HTTP does not know is "other",
 // so that nobody can make series without end.
-func (m *metrics) around(route string, w http.ResponseWriter, r *http.Request, f func(http.ResponseWriter)) {
+func (m *metrics) around(route string, w http.ResponseWriter, r *http.Request, f func(*statusWriter)) {
 	method := r.Method
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete, http.MethodOptions, http.MethodPut, http.MethodPatch:
@@ -69,6 +69,7 @@ const (
 type statusWriter struct {
 	http.ResponseWriter
 	status   int
+	began    bool // the answer: its status can not be another one any more
 	patience time.Duration
 	extended time.Time
 }
@@ -83,12 +84,13 @@ func (w *statusWriter) extend() {
 
 func (w *statusWriter) Write(b []byte) (int, error) {
 	w.extend()
+	w.began = true
 	return w.ResponseWriter.Write(b)
 }
 
 func (w *statusWriter) WriteHeader(status int) {
 	w.extend()
-	w.status = status
+	w.status, w.began = status, true
 	w.ResponseWriter.WriteHeader(status)
 }
 

@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"path"
-	"time"
 )
 
 //go:embed page
@@ -63,5 +62,5 @@ func (s *Service) asset(w http.ResponseWriter, r *http.Request, name string) {
 	h.Set("Content-Type", a.contentType)
 	h.Set("ETag", a.tag)
 	h.Set("Cache-Control", "no-cache")
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.body))
+	serveContent(w, r, bytes.NewReader(a.body))
 }

@@ -8,9 +8,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 )
 
@@ -56,6 +58,56 @@ func TestPagePagesOnWhileOthersShare(t *testing.T) {
 	if strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("listed %v\nwant %v", got, want)
 	}
+	v.clean()
+}
+
+// TestPageLoadsThumbnailsWhenTheyAreNear: of a page of acts on a phone the last ones are not
+// asked for before one scrolls to them; and none is asked for whole.
+func TestPageLoadsThumbnailsWhenTheyAreNear(t *testing.T) {
+	ctx := browser(t)
+	base := service(t, t.TempDir()).URL
+	settled(t, base)
+	photo, err := os.ReadFile(jpegFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id := 1; id <= 20; id++ {
+		if status, answer, _ := ask(t, base, "POST", "/api/v1/acts", anAct(id, map[string]any{"imgB64": photo})); status != 201 {
+			t.Fatal(answer)
+		}
+	}
+	v := visit(t, ctx, "lazy", 390, 844, false)
+	var asked sync.Map // the number of an act whose picture the browser wants → how
+	err = chromedp.Listen(v.ctx, func(e any) {
+		if x, ok := e.(*network.EventRequestWillBeSent); ok {
+			if _, rest, ok := strings.Cut(x.Request.URL, "/api/v1/acts/"); ok {
+				id, how, _ := strings.Cut(rest, "/")
+				asked.Store(id, how)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := func() (n int) {
+		asked.Range(func(_, how any) bool {
+			if n++; how != "image?w=640" {
+				t.Errorf("a picture is asked for as %s", how)
+			}
+			return true
+		})
+		return n
+	}
+	v.do("open", chromedp.Navigate(base))
+	v.until("the first has come", "document.querySelectorAll('#acts [data-act]').length === 20 && document.querySelector('#acts img').naturalWidth === 640")
+	if n := wanted(); n == 0 || n >= 12 {
+		t.Errorf("%d of 20 pictures are asked for before anybody scrolls", n)
+	}
+	if _, ok := asked.Load("1"); ok || value[bool](v, "document.querySelector('#acts li:last-child img').complete") {
+		t.Error("the last picture is asked for though it is far away")
+	}
+	value[bool](v, "(document.querySelector('#acts li:last-child').scrollIntoView(), true)")
+	v.until("it comes when it is near", "document.querySelector('#acts li:last-child img').naturalWidth === 640")
 	v.clean()
 }
 

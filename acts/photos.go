@@ -2,15 +2,17 @@ package acts
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"gocloud.dev/blob"
@@ -19,12 +21,14 @@ import (
 	"gocloud.dev/gcerrors"
 )
 
-// photos keeps the bytes of photos, in a folder or a bucket. A photo has a key of its
-// own that is never used for other bytes, so that what is removed and what is added
-// under one act's number never meet, and what is cached is never stale.
+// photos keeps the bytes of photos, in a folder or a bucket, below the name of their
+// database: what else is there belongs to others. A photo has a key of its own that is
+// never used for other bytes, so that what is removed and what is added under one act's
+// number never meet, and what is cached is never stale.
 type photos struct {
-	bucket *blob.Bucket
-	dir    string // of file://, to make a photo last before its act does
+	bucket *blob.Bucket // what is below the name of the database
+	root   string       // folder of file://; empty for S3
+	dir    string       // its part that is ours, to make a photo last before its act does
 	cache  *cache
 }
 
@@ -35,22 +39,34 @@ const cacheSize = 48 << 20
 // cachedPhoto is the largest that is kept, in bytes.
 const cachedPhoto = 512 << 10
 
-// openPhotos opens file:///FOLDER or s3://BUCKET?region=REGION; credentials of S3
-// come from the environment, the AWS files or the machine's role.
-func openPhotos(ctx context.Context, at string) (*photos, error) {
+// openPhotos opens file:///FOLDER or s3://BUCKET?region=REGION, and of it what is below
+// the name of the database; credentials of S3 come from the environment, the AWS files
+// or the machine's role.
+func openPhotos(ctx context.Context, at, below string) (*photos, error) {
 	p := &photos{cache: newCache(cacheSize)}
 	u, err := url.Parse(at)
 	if err != nil || u.Scheme != "file" && u.Scheme != "s3" || u.User != nil {
 		return nil, fmt.Errorf("--photos %q: write it as file:///FOLDER or s3://BUCKET?region=REGION", at)
 	}
 	if u.Scheme == "file" {
-		p.dir = u.Path
-		p.bucket, err = fileblob.OpenBucket(p.dir, &fileblob.Options{CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
+		p.root, p.dir = u.Path, filepath.Join(u.Path, below)
+		p.bucket, err = fileblob.OpenBucket(p.root, &fileblob.Options{CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
 	} else {
 		p.bucket, err = blob.OpenBucket(ctx, at)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--photos %q: %w", at, err)
+	}
+	p.bucket = blob.PrefixedBucket(p.bucket, below+"/")
+	if p.dir == "" {
+		return p, nil
+	}
+	err = os.MkdirAll(p.dir, 0o700)
+	if err == nil {
+		err = syncPath(p.root)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("--photos %q: %w", at, err), p.Close())
 	}
 	return p, nil
 }
@@ -76,7 +92,7 @@ func (p *photos) write(ctx context.Context, key, contentType string, body []byte
 // newKey is 128 random bits, below one of 256 folders.
 func newKey() string {
 	b := make([]byte, 16)
-	rand.Read(b) // never fails (crypto/rand)
+	crand.Read(b) // never fails (crypto/rand)
 	k := hex.EncodeToString(b)
 	return k[:2] + "/" + k[2:]
 }
@@ -91,7 +107,7 @@ func (p *photos) put(ctx context.Context, key, contentType string, body []byte) 
 		return nil
 	}
 	path := filepath.Join(p.dir, filepath.FromSlash(key))
-	for _, x := range []string{path, filepath.Dir(path)} {
+	for _, x := range []string{path, filepath.Dir(path), p.dir} { // each may be new in the next
 		if err := syncPath(x); err != nil {
 			return errors.Join(fmt.Errorf("store photo: %w", err), p.bucket.Delete(context.WithoutCancel(ctx), key))
 		}
@@ -133,12 +149,16 @@ func (p *photos) get(ctx context.Context, x photo) (whole []byte, r io.ReadSeekC
 	return b, nil, nil
 }
 
-// removeNow is how many photos a request removes itself; the sweeper takes the rest.
+// removeNow is how many photos of a category a request removes itself; the sweeper takes
+// the rest.
 const removeNow = 200
+
+// tag of a photo, for browsers: another one for other bytes.
+func (x photo) tag() string { return strings.ReplaceAll(x.Key, "/", "") }
 
 // remove drops photos whose acts are gone. One that stays is the sweeper's.
 func (p *photos) remove(ctx context.Context, log *slog.Logger, keys ...string) {
-	for _, key := range keys[:min(len(keys), removeNow)] {
+	for _, key := range keys {
 		if err := p.bucket.Delete(context.WithoutCancel(ctx), key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
 			log.Warn("photo stays until it is swept", "reason", err)
 			return
@@ -151,6 +171,9 @@ const (
 	sweepGrace = time.Hour
 	// sweepInterval is how often one process looks for them.
 	sweepInterval = 30 * time.Minute
+	// firstSweep is the latest that a process looks for the first time: soon, for it may
+	// not live for an interval, but not all that start at once in the same second.
+	firstSweep = time.Minute
 	// sweepBatch is how many keys are asked for at once.
 	sweepBatch = 200
 )
@@ -200,13 +223,14 @@ func (p *photos) sweep(ctx context.Context, s store, now time.Time, grace time.D
 
 // sweeps runs until ctx ends.
 func (s *Service) sweeps(ctx context.Context) error {
-	tick := time.NewTicker(sweepInterval)
-	defer tick.Stop()
+	next := time.NewTimer(rand.N(s.firstSweep))
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-next.C:
+			next.Reset(sweepInterval)
 		}
 		n, err := s.photos.sweep(ctx, s.store, time.Now(), sweepGrace)
 		switch {

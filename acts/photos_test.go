@@ -39,7 +39,8 @@ func blobs(t testing.TB, dir string) (keys []string) {
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			key, _ := filepath.Rel(root, path)
-			keys = append(keys, key)
+			_, below, _ := strings.Cut(key, "/") // the name of the database
+			keys = append(keys, below)
 		}
 		return err
 	})

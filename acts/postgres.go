@@ -2,13 +2,9 @@ package acts
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,8 +18,6 @@ const (
 	poolSize = 8
 	// migrationLock is the advisory lock that processes queue for while they start.
 	migrationLock = 0x61637473 // "acts"
-	// flushInterval is how long a request may be counted here only.
-	flushInterval = 50 * time.Millisecond
 )
 
 type postgresStore struct {
@@ -94,98 +88,4 @@ func (s *postgresStore) ping(ctx context.Context) error {
 		err = errUnknown
 	}
 	return err
-}
-
-// postgresCounter is a row for each process. A request costs an addition; the row
-// follows within flushInterval, for which a reader waits.
-type postgresCounter struct {
-	s       *postgresStore
-	process string
-	n       atomic.Uint64
-
-	flushing sync.Mutex
-	flushed  uint64
-	stop     context.CancelFunc
-	ended    chan struct{}
-}
-
-func openPostgresCounter(s *postgresStore) *postgresCounter {
-	b := make([]byte, 8)
-	rand.Read(b) // never fails (crypto/rand)
-	ctx, stop := context.WithCancel(context.Background())
-	c := &postgresCounter{s: s, process: hex.EncodeToString(b), stop: stop, ended: make(chan struct{})}
-	go c.run(ctx)
-	return c
-}
-
-func (c *postgresCounter) run(ctx context.Context) {
-	defer close(c.ended)
-	tick := time.NewTicker(flushInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			c.flush(ctx) // where it fails the next one carries it too
-		}
-	}
-}
-
-func (c *postgresCounter) flush(ctx context.Context) error {
-	c.flushing.Lock()
-	defer c.flushing.Unlock()
-	n := c.n.Load()
-	if n == c.flushed {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	_, err := c.s.db.ExecContext(ctx, "INSERT INTO counts VALUES ($1, $2) ON CONFLICT (process) DO UPDATE SET n = excluded.n", c.process, int64(n))
-	if err == nil {
-		c.flushed = n
-	}
-	return err
-}
-
-func (c *postgresCounter) add() { c.n.Add(1) }
-
-// settle waits until every process that runs has told what it had counted.
-func (c *postgresCounter) settle(ctx context.Context) error {
-	if err := c.flush(ctx); err != nil {
-		return err
-	}
-	t := time.NewTimer(3 * flushInterval)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (c *postgresCounter) read(ctx context.Context) (uint64, error) {
-	if err := c.settle(ctx); err != nil {
-		return 0, err
-	}
-	var n int64
-	err := c.s.db.QueryRowContext(ctx, "SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM counts").Scan(&n)
-	return uint64(max(0, n)), err
-}
-
-// reset takes back what has been counted, in a row of its own.
-func (c *postgresCounter) reset(ctx context.Context) error {
-	if err := c.settle(ctx); err != nil {
-		return err
-	}
-	_, err := c.s.db.ExecContext(ctx, `INSERT INTO counts SELECT 'reset', -CAST(coalesce(sum(n), 0) AS BIGINT) FROM counts WHERE process <> 'reset'
-		ON CONFLICT (process) DO UPDATE SET n = excluded.n`)
-	return err
-}
-
-func (c *postgresCounter) Close() error {
-	c.stop()
-	<-c.ended
-	return c.flush(context.Background())
 }

@@ -2,6 +2,7 @@ package acts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -146,6 +147,15 @@ func TestPostgres(t *testing.T) {
 		s.wipe(t)
 		longNames(t, Config{Data: t.TempDir(), Database: s.dsn()}, 400)
 	})
+	t.Run("strange paths", func(t *testing.T) { strangePaths(t, Config{Data: t.TempDir(), Database: s.dsn()}) })
+	t.Run("nothing is a fault", func(t *testing.T) {
+		s.wipe(t)
+		x := opened(t, Config{Data: t.TempDir(), Database: s.dsn()})
+		for _, r := range fuzzSeeds {
+			noFault(t, x, r.method, r.path, r.body)
+		}
+	})
+	t.Run("counts", func(t *testing.T) { s.wipe(t); s.counts(t) })
 	t.Run("dead", func(t *testing.T) { s.dead(t) })
 }
 
@@ -181,7 +191,7 @@ func (s *server) plan(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lines, err := texts(p.db.QueryContext(ctx, "EXPLAIN ANALYZE "+p.q(newestActs), "big", 20, 0))
+	lines, err := column(p.db.QueryContext(ctx, "EXPLAIN ANALYZE "+p.q(newestActs), "big", 20, 0, longText))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +199,66 @@ func (s *server) plan(t *testing.T) {
 	t.Log(plan)
 	if !strings.Contains(plan, "Index Scan using acts_newest") || strings.Contains(plan, "Sort") || strings.Contains(plan, "Seq Scan") {
 		t.Errorf("the first page is not read from the index:\n%s", plan)
+	}
+}
+
+// counts: what processes that are gone have counted stays, in one row.
+func (s *server) counts(t *testing.T) {
+	open := func() (*postgresStore, *postgresCounter) {
+		p, err := openPostgres(t.Context(), s.dsn())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := openPostgresCounter(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p, c
+	}
+	stays, c := open()
+	defer func() {
+		if err := errors.Join(c.Close(), stays.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	c.add()
+	for i := range 5 {
+		p, x := open()
+		x.add()
+		if err := x.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if i < 3 { // these end well
+			if err := x.Close(); err != nil {
+				t.Error(err)
+			}
+		} else { // as if killed, a long time ago
+			x.stop()
+			<-x.ended
+			if _, err := p.db.ExecContext(t.Context(), "UPDATE counts SET at = at - $1 WHERE process = $2", int64(2*deadAfter/time.Second), x.process); err != nil {
+				t.Error(err)
+			}
+		}
+		p.Close()
+	}
+	p, last := open() // it finds the dead
+	if err := errors.Join(last.Close(), p.Close()); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.read(t.Context()); n != 6 || err != nil {
+		t.Errorf("%d requests of 6, %v", n, err)
+	}
+	var rows int
+	if err := stays.db.QueryRowContext(t.Context(), "SELECT count(*) FROM counts").Scan(&rows); err != nil || rows > 2 {
+		t.Errorf("%d rows for one process that runs and seven that are gone, %v", rows, err)
+	}
+	c.add()
+	if err := c.reset(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.add()
+	if n, err := c.read(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d requests after a reset and one more, %v", n, err)
 	}
 }
 

@@ -1,10 +1,12 @@
 package acts
 
 import (
+	"fmt"
 	"net/http"
+	"net/url"
+	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
 )
 
 // mux finds a handler by path first and method second: a known path with another
@@ -26,6 +28,15 @@ func (m *mux) handle(method, path string, h http.HandlerFunc) {
 		m.routes = append(m.routes, route{path, segments, map[string]http.HandlerFunc{}})
 	}
 	m.routes[i].methods[method] = h
+}
+
+func (r route) parameters() (names []string) {
+	for _, s := range r.segments {
+		if parameter(s) {
+			names = append(names, strings.Trim(s, "{}"))
+		}
+	}
+	return names
 }
 
 func parameter(s string) bool { return strings.HasPrefix(s, "{") }
@@ -57,7 +68,7 @@ func (m *mux) match(r *http.Request) (route, bool) {
 	}
 	for k, s := range best.segments {
 		if parameter(s) {
-			value, err := unescape(parts[k])
+			value, err := url.PathUnescape(parts[k])
 			if err != nil {
 				return route{}, false
 			}
@@ -109,26 +120,67 @@ func headers(h http.Header) {
 	h.Set("Permissions-Policy", "camera=(self), geolocation=(), microphone=()")
 }
 
+// headersOf a path are the same on every answer. Pages of other hosts may read those of
+// the API, failures too.
+func headersOf(h http.Header, path string) {
+	headers(h)
+	if strings.HasPrefix(path, "/api/") {
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", "ETag, Retry-After")
+	}
+}
+
+// counted are requests of the API but for the three that ask a container of itself.
+func counted(path string) bool {
+	switch path {
+	case "/api/v1/_health", "/api/v1/_crash", "/api/v1/_count":
+		return false
+	}
+	return strings.HasPrefix(path, "/api/")
+}
+
 // ServeHTTP answers one request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.unasked(w, r)
-	if s.crashed.Load() {
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(slowReader))
-		http.Error(w, "crashed", http.StatusInternalServerError)
+	headersOf(w.Header(), r.URL.Path)
+	if !s.inside.TryAcquire(1) {
+		w.Header().Set("Connection", "close")
+		fail(w, http.StatusServiceUnavailable, "this container ends; try again")
 		return
 	}
+	defer s.inside.Release(1)
+	if counted(r.URL.Path) {
+		s.counter.add() // whatever becomes of it
+	}
+	s.unasked(w, r)
 	x, ok := s.mux.match(r)
-	s.metrics.around(x.name, w, r, func(w http.ResponseWriter) { s.serve(w, r, x, ok) })
+	s.metrics.around(x.name, w, r, func(w *statusWriter) {
+		defer s.fault(w, r)
+		s.serve(w, r, x, ok)
+	})
+}
+
+// fault answers a panic of ours, and logs where it was. What has begun is cut off.
+func (s *Service) fault(w *statusWriter, r *http.Request) {
+	e := recover()
+	if e == nil {
+		return
+	}
+	if e == http.ErrAbortHandler { // meant, and logged where there is something to say
+		panic(e)
+	}
+	s.log.Error("panic", "method", r.Method, "path", r.URL.Path, "reason", fmt.Sprint(e), "stack", string(debug.Stack()))
+	if w.began {
+		panic(http.ErrAbortHandler)
+	}
+	clear(w.Header()) // those of the answer that was meant
+	headersOf(w.Header(), r.URL.Path)
+	fail(w, http.StatusInternalServerError, "the service has a fault; it has been logged")
 }
 
 func (s *Service) serve(w http.ResponseWriter, r *http.Request, x route, known bool) {
-	h := w.Header()
-	headers(h)
-	if strings.HasPrefix(r.URL.Path, "/api/") {
-		h.Set("Access-Control-Allow-Origin", "*")
-		if !strings.HasPrefix(r.URL.Path, "/api/v1/_") {
-			s.counter.add()
-		}
+	if s.crashed.Load() {
+		fail(w, http.StatusInternalServerError, "this container has crashed; ask another one")
+		return
 	}
 	if !known {
 		fail(w, http.StatusNotFound, "no such path: %s", r.URL.Path)
@@ -138,8 +190,13 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, x route, known b
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	f, ok := x.methods[method]
-	if ok {
+	if f, ok := x.methods[method]; ok {
+		for _, field := range x.parameters() {
+			if value := r.PathValue(field); !storable(value) { // so that nothing has it for a name
+				fail(w, http.StatusBadRequest, "%s: there is no %.80q; give one that exists", field, value)
+				return
+			}
+		}
 		f(w, r)
 		return
 	}
@@ -150,11 +207,11 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, x route, known b
 	slices.Sort(allowed)
 	list := strings.Join(allowed, ", ")
 	if r.Method == http.MethodOptions {
-		h.Set("Access-Control-Allow-Methods", list)
-		h.Set("Access-Control-Allow-Headers", "Content-Type")
+		w.Header().Set("Access-Control-Allow-Methods", list)
+		w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	h.Set("Allow", list)
+	w.Header().Set("Allow", list)
 	fail(w, http.StatusMethodNotAllowed, "%s is not a method of %s; allowed: %s", r.Method, r.URL.Path, list)
 }

@@ -149,7 +149,11 @@ func TestPhotosInS3(t *testing.T) {
 	if !slices.Equal(have, keys) {
 		t.Errorf("the bucket has %v, the acts %v", have, keys)
 	}
-	if _, err := os.Stat(filepath.Join(folder, filepath.FromSlash(keys[0]))); err != nil {
+	name, err := s.store.name(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, name, filepath.FromSlash(keys[0]))); err != nil {
 		t.Errorf("it is not the server's: %v", err)
 	}
 	t.Run("contract", func(t *testing.T) {

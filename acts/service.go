@@ -2,9 +2,10 @@
 //
 // It owns the HTTP API of users, categories and acts, its page, and the database and
 // the photos behind them. It promises read-your-writes across all processes that share
-// a database, memory that does not grow with what is sent or listed, and that a crashed
-// process answers 500 to everything. It imports nothing of ours and knows nothing of
-// who runs it.
+// a database, that a crashed process answers 500 to everything, and bounded memory: a
+// body, a photo or a text costs memory for as long as the database or the decoder has
+// it, a few at a time, and else waits on disk. It imports nothing of ours and knows
+// nothing of who runs it.
 package acts
 
 import (
@@ -23,6 +24,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 )
 
 // What a process serves.
@@ -39,9 +41,9 @@ type Config struct {
 	Data     string // folder: the SQLite database, photos, bodies on their way
 	Database string // DSN of PostgreSQL; empty for SQLite in Data. It is a secret
 	Photos   string // file:///FOLDER or s3://BUCKET; empty for a folder in Data
-	Serve    string // all (also when it is empty), users or acts
+	Serve    string // all, users or acts; empty: acts where UsersURL is given, else all
 	UsersURL string // base URL of the users service, for acts
-	Origin   string // this service's public address, told to the users service
+	Origin   string // this service's public address, told to the users service; empty: the one that a request came to
 	Strict   bool   // refuse photos that are no image
 	Logger   *slog.Logger
 }
@@ -65,13 +67,28 @@ func (c Config) Validate() error {
 			bad("--users-url %q: the users are served here; leave it out, or give --serve acts", c.UsersURL)
 		}
 	case ServeActs:
-		if u, err := url.Parse(c.UsersURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if u, err := url.Parse(c.UsersURL); err != nil || !web(u) || u.RawQuery != "" || u.Fragment != "" {
 			bad("--users-url %q: --serve acts needs the users service: give http://HOST[:PORT]", c.UsersURL)
 		}
 	default:
 		bad("--serve %q: choose all, users or acts", c.Serve)
 	}
+	if u, err := url.Parse(c.Origin); c.Origin != "" && (err != nil || !web(u) || u.Scheme+"://"+u.Host != c.Origin) {
+		bad("--origin %q: give the public address as http://HOST[:PORT] and nothing after it", c.Origin)
+	}
 	return errors.Join(errs...)
+}
+
+func web(u *url.URL) bool {
+	return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
+}
+
+// serves is what the process serves, said or meant.
+func (c Config) serves() string {
+	if c.Serve == "" && c.UsersURL != "" {
+		return ServeActs
+	}
+	return cmp.Or(c.Serve, ServeAll)
 }
 
 // Limits of the service.
@@ -80,8 +97,9 @@ const (
 	maxBody         = maxPhoto*4/3 + 64<<10 // base64 and the other fields
 	healthTimeout   = 500 * time.Millisecond
 	requestTimeout  = 30 * time.Second
-	shutdownTimeout = 8 * time.Second
-	pageLimit       = 100 // acts listed at once
+	shutdownTimeout = 8 * time.Second // for requests in flight when the process is told to end
+	cutTimeout      = time.Second     // for the handlers of those that were cut off then
+	pageLimit       = 100             // acts listed at once
 )
 
 // Service answers the API.
@@ -90,13 +108,22 @@ type Service struct {
 	counter counter
 	photos  *photos
 	people  people
+	origin  string // of this service; empty: the one that a request came to
 	strict  bool
 	spool   string // folder of bodies on their way
 
-	idleBody time.Duration
+	idleBody   time.Duration
+	firstSweep time.Duration
+	grace      time.Duration
+
+	inside   *semaphore.Weighted // requests being answered, a place each
+	checking singleflight.Group
+	folders  []string // that must have room
+	room     func(folder string) error
 
 	decoding  *semaphore.Weighted // bytes of large bodies being decoded and stored
 	shrinking chan struct{}       // thumbnails being made
+	listing   *semaphore.Weighted // answers being made from the database
 
 	assets  map[string]asset // the page
 	crashed atomic.Bool
@@ -107,7 +134,11 @@ type Service struct {
 
 // open opens what a process works on.
 func open(ctx context.Context, c Config) (_ *Service, err error) {
-	s := &Service{log: c.Logger, strict: c.Strict, people: here{}, idleBody: idleBody, decoding: semaphore.NewWeighted(maxDecoding), shrinking: make(chan struct{}, 1), metrics: newMetrics()}
+	s := &Service{
+		log: c.Logger, strict: c.Strict, origin: c.Origin, people: here{}, room: room, metrics: newMetrics(),
+		idleBody: idleBody, firstSweep: firstSweep, grace: shutdownTimeout,
+		inside: semaphore.NewWeighted(everyone), decoding: semaphore.NewWeighted(maxDecoding), listing: semaphore.NewWeighted(listing), shrinking: make(chan struct{}, 1),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -122,16 +153,23 @@ func open(ctx context.Context, c Config) (_ *Service, err error) {
 		if err != nil {
 			return nil, err
 		}
-		s.store, s.counter = db, openPostgresCounter(db)
+		s.store = db
+		counter, err := openPostgresCounter(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		s.counter = counter
 	} else {
 		db, err := openSQLite(ctx, c.Data)
 		if err != nil {
 			return nil, err
 		}
 		s.store = db
-		if s.counter, err = openFileCounter(filepath.Join(c.Data, "count")); err != nil {
+		counter, err := openFileCounter(filepath.Join(c.Data, "count"))
+		if err != nil {
 			return nil, err
 		}
+		s.counter = counter
 	}
 	at := c.Photos
 	if at == "" {
@@ -141,13 +179,21 @@ func open(ctx context.Context, c Config) (_ *Service, err error) {
 		}
 		at = "file://" + abs
 	}
-	if s.photos, err = openPhotos(ctx, at); err != nil {
+	below, err := s.store.name(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's name: %w", err)
+	}
+	if s.photos, err = openPhotos(ctx, at, below); err != nil {
 		return nil, err
 	}
 	if c.UsersURL != "" {
-		s.people = newRemote(c.UsersURL, c.Origin)
+		s.people = newRemote(c.UsersURL)
 	}
-	s.mux = s.routes(c.Serve)
+	s.folders = []string{c.Data}
+	if s.photos.dir != "" {
+		s.folders = append(s.folders, s.photos.dir)
+	}
+	s.mux = s.routes(c.serves())
 	return s, nil
 }
 
@@ -170,8 +216,8 @@ func (s *Service) Close() error {
 }
 
 // Run serves until ctx ends, then lets requests in flight finish.
-func Run(ctx context.Context, c Config) (err error) {
-	c.Serve = cmp.Or(c.Serve, ServeAll)
+func Run(ctx context.Context, c Config) error {
+	c.Serve = c.serves()
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -179,7 +225,11 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() {
+		if err := s.Close(); err != nil { // all has been answered: a database that is gone is no failure of ours
+			s.log.Error("not closed as it should be", "reason", err)
+		}
+	}()
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -191,6 +241,11 @@ func Run(ctx context.Context, c Config) (err error) {
 		}
 	}
 	c.Logger.Info("acts serves", "addr", l.Addr().String(), "data", c.Data, "what", c.Serve)
+	return s.run(ctx, l, watched)
+}
+
+// run has the loops of the service; it returns when all of them have.
+func (s *Service) run(ctx context.Context, l, watched net.Listener) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
@@ -200,16 +255,21 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	g.Go(func() error {
 		defer stop()
-		return serve(ctx, &http.Server{
-			Handler: s, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 0, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-			ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
-		}, l)
+		return s.serveUntil(ctx, l)
 	})
 	return g.Wait()
 }
 
-// serve ends with ctx, after the requests in flight.
-func serve(ctx context.Context, server *http.Server, l net.Listener) error {
+// everyone is the places in Service.inside: more than a machine has connections.
+const everyone = 1 << 30
+
+// serveUntil ends with ctx, after the requests in flight. One that takes longer than is
+// borne is cut off: that is no fault of this process.
+func (s *Service) serveUntil(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler: s, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 0, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // of clients; a panic of ours has been logged before
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	select {
@@ -217,12 +277,18 @@ func serve(ctx context.Context, server *http.Server, l net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
 	err := server.Shutdown(end)
 	if err != nil {
-		server.Close()
+		s.log.Warn("requests in flight are cut off", "after", s.grace.String(), "reason", err)
+		server.Close() // which ends their contexts too
 	}
 	<-ended
-	return err
+	end, cancel = context.WithTimeout(context.WithoutCancel(ctx), cutTimeout)
+	defer cancel()
+	if err := s.inside.Acquire(end, everyone); err != nil { // the database and the count are closed under them
+		s.log.Warn("requests that were cut off have not ended", "after", cutTimeout.String())
+	}
+	return nil
 }

@@ -104,37 +104,56 @@ func (s *sqlStore) removeUser(ctx context.Context, name string) error {
 	return s.exec(ctx, errUnknown, "DELETE FROM users WHERE name = ?1", name)
 }
 
-func (s *sqlStore) users(ctx context.Context) ([]string, error) {
-	return texts(s.db.QueryContext(ctx, "SELECT name FROM users ORDER BY name"))
+func (s *sqlStore) name(ctx context.Context) (id string, err error) {
+	return id, s.db.QueryRowContext(ctx, "SELECT id FROM store").Scan(&id)
 }
 
-func texts(rows *sql.Rows, err error) (all []string, _ error) {
+func (s *sqlStore) users(ctx context.Context, visit func(string) error) error {
+	rows, err := s.db.QueryContext(ctx, "SELECT name FROM users ORDER BY name")
+	return each(rows, err, func() error {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return err
+		}
+		return visit(name)
+	})
+}
+
+// each calls visit on every row of a query.
+func each(rows *sql.Rows, err error, visit func() error) error {
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var x string
-		if err := rows.Scan(&x); err != nil {
-			return nil, err
+		if err := visit(); err != nil {
+			return err
 		}
-		all = append(all, x)
 	}
-	return all, rows.Err()
+	return rows.Err()
+}
+
+// column are the texts that a query gives; there are few.
+func column(rows *sql.Rows, err error) (all []string, _ error) {
+	err = each(rows, err, func() error {
+		all = append(all, "")
+		return rows.Scan(&all[len(all)-1])
+	})
+	return all, err
 }
 
 func (s *sqlStore) addCategory(ctx context.Context, name string) error {
 	return s.exec(ctx, errExists, "INSERT INTO categories (name, version) VALUES (?1, ?2) ON CONFLICT DO NOTHING", name, newVersion())
 }
 
-func (s *sqlStore) removeCategory(ctx context.Context, name string) (photos []string, err error) {
+func (s *sqlStore) removeCategory(ctx context.Context, name string, limit int) (photos []string, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		// It touches the row first, so that nothing is added to it meanwhile.
 		r, err := tx.ExecContext(ctx, s.q("UPDATE categories SET acts = 0 WHERE name = ?1"), name)
 		if err = one(r, err, errUnknown); err != nil {
 			return err
 		}
-		if photos, err = texts(tx.QueryContext(ctx, s.q("SELECT photo FROM acts WHERE category = ?1"), name)); err != nil {
+		if photos, err = column(tx.QueryContext(ctx, s.q("SELECT photo FROM acts WHERE category = ?1 LIMIT ?2"), name, limit)); err != nil {
 			return err
 		}
 		r, err = tx.ExecContext(ctx, s.q("DELETE FROM categories WHERE name = ?1"), name)
@@ -143,22 +162,16 @@ func (s *sqlStore) removeCategory(ctx context.Context, name string) (photos []st
 	return photos, err
 }
 
-func (s *sqlStore) categories(ctx context.Context) (map[string]int64, error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT name, acts FROM categories")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	out := map[string]int64{}
-	for rows.Next() {
+func (s *sqlStore) categories(ctx context.Context, visit func(string, int64) error) error {
+	rows, err := s.db.QueryContext(ctx, "SELECT name, acts FROM categories ORDER BY name")
+	return each(rows, err, func() error {
 		var name string
 		var n int64
 		if err := rows.Scan(&name, &n); err != nil {
-			return nil, err
+			return err
 		}
-		out[name] = n
-	}
-	return out, rows.Err()
+		return visit(name, n)
+	})
 }
 
 func unknown(err error) error {
@@ -188,25 +201,38 @@ func (s *sqlStore) count(ctx context.Context) (n int64, err error) {
 	return n, s.db.QueryRowContext(ctx, "SELECT CAST(coalesce(sum(acts), 0) AS BIGINT) FROM categories").Scan(&n)
 }
 
-// newestActs is the one statement behind a page of a feed; the index has its order.
-const newestActs = `SELECT id, username, timestamp, caption, upvotes, photo, photo_type, photo_size FROM acts
-	WHERE category = ?1 ORDER BY at DESC, seq DESC LIMIT ?2 OFFSET ?3`
+// longText is the most that a list takes of an act at once, in bytes of its user's name
+// and its caption: a hundred acts of that are less than one photo.
+const longText = 4 << 10
 
-func (s *sqlStore) newest(ctx context.Context, category string, offset, limit int64) ([]act, error) {
-	rows, err := s.db.QueryContext(ctx, s.q(newestActs), category, limit, offset)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	out := make([]act, 0, limit)
-	for rows.Next() {
+// newestActs is the one statement behind a page of a feed; the index has its order. A
+// long text is not even read for it.
+const newestActs = `SELECT id, timestamp, upvotes, photo, photo_type, photo_size,
+	octet_length(username) + octet_length(caption),
+	CASE WHEN octet_length(username) + octet_length(caption) <= ?4 THEN username END,
+	CASE WHEN octet_length(username) + octet_length(caption) <= ?4 THEN caption END
+	FROM acts WHERE category = ?1 ORDER BY at DESC, seq DESC LIMIT ?2 OFFSET ?3`
+
+func (s *sqlStore) newest(ctx context.Context, category string, offset, limit int64) (out []act, err error) {
+	rows, err := s.db.QueryContext(ctx, s.q(newestActs), category, limit, offset, longText)
+	err = each(rows, err, func() error {
 		a := act{Category: category}
-		if err := rows.Scan(&a.ID, &a.Username, &a.Timestamp, &a.Caption, &a.Upvotes, &a.Photo.Key, &a.Photo.Type, &a.Photo.Size); err != nil {
-			return nil, err
+		var username, caption sql.NullString
+		if err := rows.Scan(&a.ID, &a.Timestamp, &a.Upvotes, &a.Photo.Key, &a.Photo.Type, &a.Photo.Size, &a.LongText, &username, &caption); err != nil {
+			return err
+		}
+		if caption.Valid {
+			a.Username, a.Caption, a.LongText = username.String, caption.String, 0
 		}
 		out = append(out, a)
-	}
-	return out, rows.Err()
+		return nil
+	})
+	return out, err
+}
+
+func (s *sqlStore) texts(ctx context.Context, photo string) (username, caption string, err error) {
+	err = s.db.QueryRowContext(ctx, s.q("SELECT username, caption FROM acts WHERE photo = ?1"), photo).Scan(&username, &caption)
+	return username, caption, unknown(err)
 }
 
 func (s *sqlStore) addAct(ctx context.Context, a act, knownUser bool) (field string, err error) {
@@ -272,7 +298,7 @@ func (s *sqlStore) referenced(ctx context.Context, keys []string) (map[string]bo
 	for i, k := range keys {
 		marks[i], args[i] = fmt.Sprintf("?%d", i+1), k
 	}
-	have, err := texts(s.db.QueryContext(ctx, s.q("SELECT photo FROM acts WHERE photo IN ("+strings.Join(marks, ", ")+")"), args...))
+	have, err := column(s.db.QueryContext(ctx, s.q("SELECT photo FROM acts WHERE photo IN ("+strings.Join(marks, ", ")+")"), args...))
 	out := map[string]bool{}
 	for _, k := range have {
 		out[k] = true

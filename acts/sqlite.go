@@ -27,8 +27,6 @@ const (
 	stuckAfter = 10 * time.Second
 	// maxReaders at once; more would only queue for the processor.
 	maxReaders = 16
-	// leastRoom in the folder, in bytes: below it an upload could not be stored.
-	leastRoom = 16 << 20
 )
 
 // sqliteStore is one file in a folder that all processes of a machine share. WAL
@@ -94,14 +92,10 @@ func (s *sqliteStore) Close() error { return errors.Join(s.pinger.Close(), s.sql
 // ping writes. Where another process holds the lock it reads instead, for a time: a
 // burst of uploads is no reason to replace a container.
 func (s *sqliteStore) ping(ctx context.Context) error {
-	var room unix.Statfs_t
-	if err := unix.Statfs(s.dir, &room); err != nil {
-		return fmt.Errorf("look at %s: %w", s.dir, err)
+	r, err := s.pinger.ExecContext(ctx, "UPDATE alive SET at = ?1 WHERE one = 1", time.Now().UnixNano())
+	if err == nil {
+		err = one(r, nil, errUnknown)
 	}
-	if free := room.Bavail * uint64(room.Bsize); free < leastRoom {
-		return fmt.Errorf("%s has only %d bytes left", s.dir, free)
-	}
-	_, err := s.pinger.ExecContext(ctx, "UPDATE alive SET at = ?1 WHERE one = 1", time.Now().UnixNano())
 	var sick *sqlite.Error
 	if err == nil || !errors.As(err, &sick) || sick.Code()&0xff != sqlite3.SQLITE_BUSY {
 		s.mu.Lock()

@@ -25,6 +25,7 @@ type act struct {
 	Upvotes   int64
 	At        time.Time
 	Photo     photo
+	LongText  int64 // bytes of Username and Caption where they are longer than longText; else 0
 }
 
 // photo is where the bytes of a photo are, and what they are.
@@ -39,22 +40,31 @@ type photo struct {
 type store interface {
 	// ping reads and writes. A database that is merely busy is alive.
 	ping(ctx context.Context) error
+	// name is this database's, for ever: random, and safe as a folder's.
+	name(ctx context.Context) (string, error)
 
 	addUser(ctx context.Context, name, password string) error
 	removeUser(ctx context.Context, name string) error
-	users(ctx context.Context) ([]string, error)
+	// users visits their names by their bytes. It holds a connection and, of some
+	// databases, one name at a time: visit must not wait for a client.
+	users(ctx context.Context, visit func(name string) error) error
 
 	addCategory(ctx context.Context, name string) error
-	// removeCategory takes its acts along and returns the keys of their photos.
-	removeCategory(ctx context.Context, name string) (photos []string, err error)
-	categories(ctx context.Context) (map[string]int64, error)
+	// removeCategory takes its acts along and returns the keys of their photos, limit
+	// of them at most.
+	removeCategory(ctx context.Context, name string, limit int) (photos []string, err error)
+	// categories visits them by their bytes, as users does, with their number of acts.
+	categories(ctx context.Context, visit func(name string, acts int64) error) error
 	// size is the number of acts of a category, and a number that is another one after
 	// each change of what newest says of it.
 	size(ctx context.Context, category string) (n, version int64, err error)
 	count(ctx context.Context) (int64, error)
 
-	// newest returns limit acts of a category from the offset-th newest on.
+	// newest returns limit acts of a category from the offset-th newest on. Those with
+	// LongText come without Username and Caption, which texts has.
 	newest(ctx context.Context, category string, offset, limit int64) ([]act, error)
+	// texts of the act with that photo.
+	texts(ctx context.Context, photo string) (username, caption string, err error)
 	// addAct says which field is refused with errUnknown or errExists. knownUser: the
 	// user has been asked for elsewhere.
 	addAct(ctx context.Context, a act, knownUser bool) (field string, err error)

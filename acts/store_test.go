@@ -56,7 +56,25 @@ func longNames(t *testing.T, c Config, status int) {
 	}
 }
 
+// strangePaths name nothing that there can be: that is no fault of ours.
+func strangePaths(t *testing.T, c Config) {
+	url := serving(t, opened(t, c)).URL
+	for _, x := range []struct{ method, path, field string }{
+		{"DELETE", "/api/v1/users/%FF", "username"}, {"DELETE", "/api/v1/users/%00", "username"}, {"DELETE", "/api/v1/users/a%00b", "username"},
+		{"DELETE", "/api/v1/categories/%00", "category"}, {"DELETE", "/api/v1/categories/%ED%A0%80", "category"}, {"GET", "/api/v1/categories/%FF/acts", "category"},
+		{"GET", "/api/v1/categories/%00/acts?start=1&end=1", "category"}, {"GET", "/api/v1/categories/%C3/acts/size", "category"}, {"DELETE", "/api/v1/acts/%00", "actId"}, {"GET", "/api/v1/acts/1%FF/image", "actId"},
+	} {
+		if status, answer, _ := ask(t, url, x.method, x.path, ""); status != 400 || !strings.Contains(answer, x.field) {
+			t.Errorf("%s %s: %d %s", x.method, x.path, status, answer)
+		}
+	}
+	if status, _, _ := ask(t, url, "PUT", "/api/v1/users/%00", ""); status != 405 {
+		t.Errorf("a method before the path's name: %d", status)
+	}
+}
+
 func TestSQLite(t *testing.T) {
+	t.Run("strange paths", func(t *testing.T) { strangePaths(t, Config{Data: t.TempDir()}) })
 	t.Run("long names", func(t *testing.T) { longNames(t, Config{Data: t.TempDir()}, 201) })
 	t.Run("store", func(t *testing.T) {
 		storeContract(t, func(t *testing.T) store {
@@ -73,7 +91,7 @@ func TestSQLite(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		rows, err := s.db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+newestActs, "big", 20, 0)
+		rows, err := s.db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+newestActs, "big", 20, 0, longText)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +148,8 @@ func storeUsers(t *testing.T, s store) {
 	is(t, "twice", s.addUser(ctx, "a", hash), errExists)
 	is(t, "remove", s.removeUser(ctx, "a"), nil)
 	is(t, "remove twice", s.removeUser(ctx, "a"), errUnknown)
-	names, err := s.users(ctx)
+	var names []string
+	err := s.users(ctx, func(name string) error { names = append(names, name); return nil })
 	if want := []string{"B", "a' OR 1=1 --", "b", "ü"}; err != nil || !slices.Equal(names, want) {
 		t.Errorf("users %q, %v; want them by their bytes, %q", names, err, want)
 	}
@@ -211,16 +230,17 @@ func storeCategories(t *testing.T, s store) {
 	add(t, s, oneAct(1, "green", 1), "", nil)
 	add(t, s, oneAct(2, "green", 1), "", nil)
 	add(t, s, oneAct(3, "Green", 1), "", nil)
-	all, err := s.categories(ctx)
+	all := map[string]int64{}
+	err := s.categories(ctx, func(name string, acts int64) error { all[name] = acts; return nil })
 	if err != nil || len(all) != 2 || all["green"] != 2 || all["Green"] != 1 {
 		t.Errorf("categories %v, %v", all, err)
 	}
-	keys, err := s.removeCategory(ctx, "green")
+	keys, err := s.removeCategory(ctx, "green", 10)
 	slices.Sort(keys)
 	if err != nil || !slices.Equal(keys, []string{"aa/1", "aa/2"}) {
 		t.Errorf("photos %v, %v", keys, err)
 	}
-	_, err = s.removeCategory(ctx, "green")
+	_, err = s.removeCategory(ctx, "green", 10)
 	is(t, "remove twice", err, errUnknown)
 	if n, err := s.count(ctx); n != 1 || err != nil {
 		t.Errorf("count %d, %v", n, err)
@@ -284,7 +304,7 @@ func storeVersions(t *testing.T, s store) {
 	step("vote", s.upvote(ctx, 1))
 	_, err = s.removeAct(ctx, 1)
 	step("remove act", err)
-	_, err = s.removeCategory(ctx, "green")
+	_, err = s.removeCategory(ctx, "green", 10)
 	is(t, "remove category", err, nil)
 	step("add category again", s.addCategory(ctx, "green"))
 }
@@ -353,7 +373,7 @@ func storeRace(t *testing.T, s store) {
 			if err := s.addCategory(ctx, "green"); err != nil {
 				t.Error(err)
 			}
-			if _, err := s.removeCategory(ctx, "green"); err != nil {
+			if _, err := s.removeCategory(ctx, "green", 10); err != nil {
 				t.Error(err)
 			}
 		}

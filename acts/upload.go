@@ -1,10 +1,12 @@
 package acts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"os"
 	"sync"
@@ -41,8 +43,11 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, readBuffer); return 
 // and waits for leave to decode it: that is memory, and done a few at a time. The body
 // is there until release is called. An error is a refusal, or of this machine.
 func (s *Service) receive(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
+	if err := contentType(r.Header); err != nil {
+		return nil, nil, err
+	}
 	if r.ContentLength > maxBody {
-		return nil, nil, refuse(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", maxBody)
+		return nil, nil, tooLarge(maxBody)
 	}
 	from := &patient{r: http.MaxBytesReader(w, r.Body, maxBody), c: http.NewResponseController(w), begin: time.Now(), idle: s.idleBody}
 	defer func() {
@@ -86,7 +91,7 @@ func (s *Service) spooled(from io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	if n == 0 {
-		return nil, wrong("body: is empty; send JSON")
+		return nil, wrong("body: is empty; give JSON")
 	}
 	b, err := unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ, unix.MAP_PRIVATE)
 	if err != nil {
@@ -96,7 +101,7 @@ func (s *Service) spooled(from io.Reader) ([]byte, error) {
 }
 
 // errStorage is a fault of this machine's disk, not of the client.
-var errStorage = errors.New("no room for the upload")
+var errStorage = errors.New("no room")
 
 // onlyWriter keeps io.CopyBuffer to its buffer; what fails on it is the disk.
 type onlyWriter struct{ f *os.File }
@@ -169,7 +174,7 @@ func (s *Service) addAct(w http.ResponseWriter, r *http.Request) {
 func (s *Service) keep(w http.ResponseWriter, r *http.Request, a act, body []byte) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
-	if err := s.people.known(ctx, a.Username); err != nil {
+	if err := s.people.known(ctx, a.Username, cmp.Or(s.origin, originOf(r))); err != nil {
 		s.refused(w, r, err)
 		return
 	}
@@ -194,11 +199,30 @@ func unread(err error) error {
 	case err == nil, errors.As(err, &no), errors.Is(err, errStorage):
 		return err
 	case errors.As(err, &long):
-		return refuse(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", long.Limit)
+		return tooLarge(long.Limit)
 	case errors.Is(err, errSlow):
-		return refuse(http.StatusRequestTimeout, "%v: send at least %d bytes a second", err, slowest)
+		return refuse(http.StatusRequestTimeout, "body: it came too slowly; send at least %d bytes a second", slowest)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return wrong("body: it ends too early")
+		return wrong("body: it ends before its Content-Length; send all of it")
 	}
-	return wrong("body: %v", err)
+	return wrong("body: can not be read; send it with a Content-Length, or in chunks")
+}
+
+func tooLarge(limit int64) error {
+	return refuse(http.StatusRequestEntityTooLarge, "body: is larger than %d bytes; send a smaller photo", limit)
+}
+
+// contentType refuses what says that it is something else. Who says nothing sends JSON, and
+// so does who leaves it to the tool: curl -d says that it sends a form, fetch text.
+func contentType(h http.Header) error {
+	said := h.Get("Content-Type")
+	if said == "" {
+		return nil
+	}
+	switch t, _, err := mime.ParseMediaType(said); {
+	case err != nil:
+	case t == "application/json", t == "application/x-www-form-urlencoded", t == "text/plain":
+		return nil
+	}
+	return refuse(http.StatusUnsupportedMediaType, "Content-Type: %.80q is not taken; send application/json, or leave it out", said)
 }

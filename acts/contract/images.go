@@ -46,6 +46,12 @@ func images(c *client) {
 	if a := c.send("GET", path, "", http.Header{"Range": {"bytes=0-9"}}); a.status != http.StatusPartialContent || len(a.body) > 10 || !bytes.HasPrefix(photo, []byte(a.body)) {
 		c.t.Errorf("Range: %d, %d bytes", a.status, len(a.body))
 	}
+	if a := c.send("GET", path, "", http.Header{"Range": {"bytes=99999999-"}}); a.status != http.StatusRequestedRangeNotSatisfiable || !strings.Contains(message(a), "Range") || a.header.Get("Content-Range") != fmt.Sprintf("bytes */%d", len(photo)) {
+		c.t.Errorf("a range beyond the end: %d %s, %v", a.status, a.body, a.header)
+	}
+	if got := whole.header.Get("Cache-Control"); got != "no-cache" { // another photo may have its number by then
+		c.t.Errorf("Cache-Control %q", got)
+	}
 	if a := c.ask("HEAD", path, ""); a.status != 200 || a.header.Get("Content-Length") != fmt.Sprint(len(photo)) {
 		c.t.Errorf("HEAD: %d %v", a.status, a.header)
 	}
@@ -61,6 +67,11 @@ func images(c *client) {
 		{"GET", path + "?w=0", "", 400, "w"},
 		{"GET", path + "?w=100000", "", 400, "w"},
 		{"DELETE", path, "", 405, "DELETE"},
+	})
+	broken := c.id()
+	c.walk([]step{
+		{"POST", "/api/v1/acts", act(broken, u, g, map[string]any{"imgB64": base64.StdEncoding.EncodeToString(photo[:20])}), 201, "{}"},
+		{"GET", fmt.Sprintf("/api/v1/acts/%d/image?w=320", broken), "", 422, "can not be decoded"},
 	})
 	if c.o.Strict {
 		return

@@ -31,10 +31,14 @@ func users(c *client) {
 		{"POST", "/api/v1/users", same(c.name("x"), password[1:]), 400, "password"},
 		{"POST", "/api/v1/users", same(c.name("x"), password+"0"), 400, "password"},
 		{"POST", "/api/v1/users", same(c.name("x"), strings.Replace(password, "a", "g", 1)), 400, "password"},
-		{"POST", "/api/v1/users", same(c.name("x"), 7), 400, ""},
+		{"POST", "/api/v1/users", same(c.name("x"), 7), 400, "password: is a number"},
 		{"POST", "/api/v1/users", same("", password), 400, "username"},
 		{"POST", "/api/v1/users", `{"username":"x"}`, 400, "password"},
 		{"POST", "/api/v1/users", `{"password":"` + password + `"}`, 400, "username"},
+		{"POST", "/api/v1/users", quote(map[string]any{"USERNAME": c.name("x"), "password": password}), 400, "username: is missing"}, // fields are case-sensitive
+		{"POST", "/api/v1/users", same(nil, password), 400, "username: is null"},
+		{"POST", "/api/v1/users", same(".", password), 400, "username"},
+		{"POST", "/api/v1/users", `{"username":"x","username":"y","password":"` + password + `"}`, 400, "username: is given twice"},
 		{"POST", "/api/v1/users", ``, 400, "body"},
 		{"POST", "/api/v1/users", `{`, 400, "body"},
 		{"POST", "/api/v1/users", `[]`, 400, "body"},
@@ -61,8 +65,13 @@ func categories(c *client) {
 		{"POST", "/api/v1/categories", quote([]string{green}), 400, "category"},
 		{"POST", "/api/v1/categories", `[]`, 400, "exactly one"},
 		{"POST", "/api/v1/categories", `["a","b"]`, 400, "exactly one"},
-		{"POST", "/api/v1/categories", `[""]`, 400, "exactly one"},
-		{"POST", "/api/v1/categories", `[7]`, 400, "exactly one"},
+		{"POST", "/api/v1/categories", `[""]`, 400, "category: is empty"},
+		{"POST", "/api/v1/categories", `[7]`, 400, "category: is a number"},
+		{"POST", "/api/v1/categories", `[null]`, 400, "category: is null"},
+		{"POST", "/api/v1/categories", `["."]`, 400, "category: \".\" can not be addressed"}, // browsers resolve it in a path
+		{"POST", "/api/v1/categories", `[".."]`, 400, "category: \"..\" can not be addressed"},
+		{"POST", "/api/v1/categories", `["a"`, 400, "body: it ends too early"},
+		{"POST", "/api/v1/categories", `["a"] []`, 400, "body: something follows"},
 		{"POST", "/api/v1/categories", `{"a":1}`, 400, "body"},
 		{"POST", "/api/v1/categories", `"a"`, 400, "body"},
 		{"GET", path + "/acts", "", 204, ""},
@@ -94,7 +103,7 @@ func uploads(c *client) {
 	c.walk([]step{
 		{"POST", "/api/v1/acts", act(id, u, g, nil), 201, "{}"},
 		{"POST", "/api/v1/acts", act(id, u, g, nil), 400, "actId"},
-		wrong(map[string]any{"actId": -1}, "actId"), wrong(map[string]any{"actId": "7x"}, ""), wrong(map[string]any{"actId": 1.5}, "actId"),
+		wrong(map[string]any{"actId": -1}, "actId"), wrong(map[string]any{"actId": "7x"}, "actId"), wrong(map[string]any{"actId": 1.5}, "actId"),
 		wrong(map[string]any{"actId": json.Number("9223372036854775808")}, "actId"), wrong(map[string]any{"actId": nil}, "actId"),
 		wrong(map[string]any{"username": c.name("nobody")}, "username"), wrong(map[string]any{"username": nil}, "username"),
 		wrong(map[string]any{"categoryName": c.name("none")}, "categoryName"), wrong(map[string]any{"categoryName": nil}, "categoryName"),
@@ -104,8 +113,9 @@ func uploads(c *client) {
 		wrong(map[string]any{"caption": nil}, "caption"),
 		wrong(map[string]any{"imgB64": "aGVsbG8"}, "imgB64"), wrong(map[string]any{"imgB64": "aGVsbG9="}, "imgB64"), wrong(map[string]any{"imgB64": "aGVs\nbG8="}, "imgB64"),
 		wrong(map[string]any{"imgB64": "aGVs-_8="}, "imgB64"), wrong(map[string]any{"imgB64": "data:image/png;base64," + pixelPNG}, "imgB64"), wrong(map[string]any{"imgB64": nil}, "imgB64"),
-		wrong(map[string]any{"upvotes": 0}, "upvotes"), wrong(map[string]any{"upvotes": nil, "caption": 7}, ""),
-		{"POST", "/api/v1/acts", act(c.id(), u, g, map[string]any{"imgB64": base64.StdEncoding.EncodeToString(make([]byte, maxPhoto+3))}), 413, ""},
+		wrong(map[string]any{"upvotes": 0}, "upvotes"), wrong(map[string]any{"caption": 7}, "caption: is a number"),
+		wrong(map[string]any{"colour": "red"}, "colour: is no field"), wrong(map[string]any{"caption": nil, "Caption": "helped"}, "Caption: is no field"),
+		{"POST", "/api/v1/acts", act(c.id(), u, g, map[string]any{"imgB64": base64.StdEncoding.EncodeToString(make([]byte, maxPhoto+3))}), 413, "imgB64"},
 		{"POST", "/api/v1/acts", "", 400, "body"}, {"POST", "/api/v1/acts", "[]", 400, "body"},
 		{"GET", "/api/v1/categories/" + url.PathEscape(g) + "/acts/size", "", 200, "[1]"},
 	})
@@ -177,9 +187,10 @@ func votes(c *client) {
 		{"POST", "/api/v1/acts/upvote", fmt.Sprintf("[%d]", id), 200, "{}"},
 		{"POST", "/api/v1/acts/upvote", fmt.Sprintf("[%d]", id), 200, "{}"},
 		{"POST", "/api/v1/acts/upvote", fmt.Sprintf("[%d]", c.id()), 400, "actId"},
-		{"POST", "/api/v1/acts/upvote", `["x"]`, 400, ""},
-		{"POST", "/api/v1/acts/upvote", `[]`, 400, "actId"},
-		{"POST", "/api/v1/acts/upvote", `[1,2]`, 400, "actId"},
+		{"POST", "/api/v1/acts/upvote", `["x"]`, 400, "actId"},
+		{"POST", "/api/v1/acts/upvote", `[1.5]`, 400, "actId"}, {"POST", "/api/v1/acts/upvote", `[9223372036854775808]`, 400, "actId"},
+		{"POST", "/api/v1/acts/upvote", `[]`, 400, "exactly one"},
+		{"POST", "/api/v1/acts/upvote", `[1,2]`, 400, "exactly one"},
 		{"POST", "/api/v1/acts/upvote", `1`, 400, "body"},
 		{"POST", "/api/v1/acts/upvote", ``, 400, "body"},
 	})
@@ -229,7 +240,7 @@ func methods(c *client) {
 		}
 	}
 	c.walk([]step{
-		{"GET", "/api/v1/none", "", 404, ""}, {"GET", "/api/v1/categories/", "", 404, ""}, {"GET", "/api/v2/users", "", 404, ""},
+		{"GET", "/api/v1/none", "", 404, "/api/v1/none"}, {"GET", "/api/v1/categories/", "", 404, "/api/v1/categories/"}, {"GET", "/api/v2/users", "", 404, "/api/v2/users"},
 	})
 	if a := c.ask("GET", "/", ""); a.status != 200 {
 		c.t.Errorf("GET /: %d", a.status)
@@ -242,20 +253,58 @@ func methods(c *client) {
 	}
 }
 
+// contentTypes: what says that it is something else than JSON is not read as JSON. Who
+// says nothing sends it, as the first clients did, and who says what curl and fetch say unasked.
+func contentTypes(c *client) {
+	green := c.name("green")
+	c.t.Cleanup(func() { c.ask("DELETE", "/api/v1/categories/"+url.PathEscape(green), "") })
+	for _, path := range []string{"/api/v1/users", "/api/v1/categories", "/api/v1/acts", "/api/v1/acts/upvote"} {
+		for _, kind := range []string{"text/html", "multipart/form-data; boundary=b", "image/jpeg", "application/json; charset", "json"} {
+			a := c.send("POST", path, quote([]string{green}), http.Header{"Content-Type": {kind}})
+			if a.status != http.StatusUnsupportedMediaType || !strings.Contains(message(a), "Content-Type") || !strings.Contains(message(a), "application/json") {
+				c.t.Errorf("POST %s as %q: %d %.200s", path, kind, a.status, a.body)
+			}
+		}
+	}
+	for _, header := range []http.Header{{"Content-Type": nil}, {"Content-Type": {"Application/JSON"}}, {"Content-Type": {"application/json;charset=UTF-8"}}, {"Content-Type": {"application/x-www-form-urlencoded"}}, {"Content-Type": {"text/plain;charset=UTF-8"}}} {
+		if a := c.send("POST", "/api/v1/categories", quote([]string{green}), header); a.status != 201 {
+			c.t.Errorf("POST with %v: %d %.200s", header, a.status, a.body)
+		}
+		c.walk([]step{{"DELETE", "/api/v1/categories/" + url.PathEscape(green), "", 200, "{}"}})
+	}
+}
+
+// internals: each service counts what it is asked, by clients and by the other one.
 func internals(c *client) {
 	if !c.o.Internals {
 		c.t.Skip("the internals are not reachable here")
 	}
+	u, g := c.user("ann"), c.category("green")
+	bases, acts, users := []string{c.base}, "[4]", ""
+	if c.o.Users != "" {
+		bases, acts, users = append(bases, c.o.Users), "[3]", "[2]"
+	}
+	each := func(steps ...step) {
+		c.t.Helper()
+		for _, base := range bases {
+			x := *c
+			x.base = base
+			x.walk(steps)
+		}
+	}
+	each(step{"GET", "/api/v1/_health", "", 200, ""}, step{"DELETE", "/api/v1/_count", "", 200, "{}"}, step{"GET", "/api/v1/_count", "", 200, "[0]"})
 	c.walk([]step{
-		{"GET", "/api/v1/_health", "", 200, ""},
-		{"DELETE", "/api/v1/_count", "", 200, "{}"},
-		{"GET", "/api/v1/_count", "", 200, "[0]"},
-		{"GET", "/api/v1/acts/count", "", c.ask("GET", "/api/v1/acts/count", "").status, c.ask("GET", "/api/v1/acts/count", "").body},
-		{"GET", "/api/v1/_count", "", 200, "[1]"},
-		{"GET", "/api/v1/none", "", 404, ""}, {"POST", "/api/v1/users", "{", 400, ""}, {"GET", "/", "", 200, c.ask("GET", "/", "").body},
-		{"GET", "/api/v1/_health", "", 200, ""},
-		{"GET", "/api/v1/_count", "", 200, "[3]"},
-		{"DELETE", "/api/v1/_count", "", 200, "{}"},
-		{"GET", "/api/v1/_count", "", 200, "[0]"},
+		{"GET", "/api/v1/categories/" + url.PathEscape(g) + "/acts/size", "", 200, "[0]"},
+		{"GET", "/api/v1/none", "", 404, "/api/v1/none"}, {"POST", "/api/v1/users", "{", 400, "body"},
+		{"POST", "/api/v1/acts", act(c.id(), u, g, nil), 201, "{}"},
 	})
+	c.ask("GET", "/", "") // not of the API
+	each(step{"GET", "/api/v1/_health", "", 200, ""})
+	c.walk([]step{{"GET", "/api/v1/_count", "", 200, acts}})
+	if c.o.Users != "" {
+		x := *c
+		x.base = c.o.Users
+		x.walk([]step{{"GET", "/api/v1/_count", "", 200, users}})
+	}
+	each(step{"DELETE", "/api/v1/_count", "", 200, "{}"}, step{"GET", "/api/v1/_count", "", 200, "[0]"})
 }

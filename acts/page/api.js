@@ -3,6 +3,8 @@
 const tries = 7;
 const longest = 8000; // ms between two tries
 const longestAsked = 30000; // ms, when the service says how long
+const patience = 30000; // ms, for an answer; the service itself gives up before
+const patienceUpload = 300000; // ms: 1 MiB over a weak mobile line (30 kbit/s)
 
 // Refused is an answer that blames the request; its message is for people.
 export class Refused extends Error {
@@ -36,7 +38,7 @@ function why(status) {
 // send asks once: {status, text, header}. Status 0 is no answer at all.
 async function send(method, path, body) {
   try {
-    const r = await fetch(path, { method, body: body === undefined ? undefined : text(body), headers: body === undefined ? {} : { "Content-Type": "application/json" }, cache: "no-store" });
+    const r = await fetch(path, { method, body: body === undefined ? undefined : text(body), headers: body === undefined ? {} : { "Content-Type": "application/json" }, cache: "no-store", signal: AbortSignal.timeout(patience) });
     return { status: r.status, text: await r.text(), header: (k) => r.headers.get(k) };
   } catch {
     return { status: 0, text: "", header: () => null };
@@ -51,11 +53,18 @@ function json(text) {
 
 const text = (body) => (typeof body === "string" ? body : JSON.stringify(body));
 
-// untouched: the request has done nothing, so that any method may be repeated. A
-// crashed container answers 500 without the shape of an error; one that dies under a
-// request (502) may have stored it.
-const untouched = (a) => a.status === 503 || (a.status === 500 && !json(a.text)?.error);
+// untouched: the request has done nothing, so that any method may be repeated. A crashed
+// container answers 500 and says so, or without the shape of an error; one that dies under
+// a request (502) may have stored it.
+const untouched = (a) => a.status === 503 || (a.status === 500 && /^this container has crashed/.test(json(a.text)?.error?.message ?? "this container has crashed"));
 const failing = (a) => a.status === 0 || a.status >= 500 || a.status === 429;
+
+function understood(text) {
+  if (text === "") return null;
+  const value = json(text);
+  if (value === null) throw new Unknown("The service gave an answer that makes no sense. Please try again.");
+  return value;
+}
 
 // ask repeats what may be repeated: reads always, changes when again is true or when
 // they have not been done. once(answer, unsure) may turn a refusal into success.
@@ -66,7 +75,7 @@ export async function ask(method, path, { body, again = method === "GET", once, 
     for (let n = 0; ; n++) {
       const a = await sender(method, path, body);
       if (!failing(a)) {
-        if (a.status < 400) return a.text === "" ? null : json(a.text);
+        if (a.status < 400) return understood(a.text);
         if (unsure && once?.(a)) return null;
         throw new Refused(a.status, json(a.text)?.error?.message ?? `The service answered ${a.status}.`);
       }
@@ -74,7 +83,7 @@ export async function ask(method, path, { body, again = method === "GET", once, 
       if (n + 1 === tries || !(again || untouched(a))) throw new Unknown(`${why(a.status)} Please try again.`);
       const wait = pause(n, a.header("Retry-After"));
       if (!told) { told = true; waiting++; }
-      tell(`${why(a.status)} Trying again${wait >= 1000 ? ` in ${Math.round(wait / 1000)} s` : ""} …`);
+      tell(`${why(a.status)} Trying again${wait >= 1000 ? ` in ${Math.round(wait / 1000)}\u00a0s` : ""}\u00a0…`);
       await sleep(wait);
     }
   } finally {
@@ -87,13 +96,19 @@ export const upload = (progress) => (method, path, body) => new Promise((done) =
   const x = new XMLHttpRequest();
   x.open(method, path);
   x.setRequestHeader("Content-Type", "application/json");
+  x.timeout = patienceUpload;
   x.upload.onprogress = (e) => { if (e.lengthComputable) progress(e.loaded / e.total); };
   x.onload = () => done({ status: x.status, text: x.responseText, header: (k) => x.getResponseHeader(k) });
   x.onerror = x.onabort = x.ontimeout = () => done({ status: 0, text: "", header: () => null });
   x.send(text(body));
 });
 
-const part = encodeURIComponent;
+// part of a path. Browsers take "." and "..", encoded or not, for steps in the path: what
+// bears such a name would become another request.
+function part(name) {
+  if (name === "." || name === "..") throw new Refused(400, `A browser can not ask for the name “${name}”.`);
+  return encodeURIComponent(name);
+}
 
 export const categories = async () => (await ask("GET", "/api/v1/categories")) ?? {};
 export const size = async (c) => (await ask("GET", `/api/v1/categories/${part(c)}/acts/size`))[0];
@@ -101,9 +116,9 @@ export const acts = async (c, start, end) => (await ask("GET", `/api/v1/categori
 export const vote = (id) => ask("POST", "/api/v1/acts/upvote", { body: `[${id}]` });
 export const removeAct = (id) => ask("DELETE", `/api/v1/acts/${id}`, { again: true, once: gone });
 export const addCategory = (name) => ask("POST", "/api/v1/categories", { body: [name], again: true, once: taken });
-export const removeCategory = (name) => ask("DELETE", `/api/v1/categories/${part(name)}`, { again: true, once: gone });
+export const removeCategory = async (name) => ask("DELETE", `/api/v1/categories/${part(name)}`, { again: true, once: gone });
 export const addUser = (username, password) => ask("POST", "/api/v1/users", { body: { username, password }, again: true, once: taken });
-export const removeUser = (name) => ask("DELETE", `/api/v1/users/${part(name)}`, { again: true, once: gone });
+export const removeUser = async (name) => ask("DELETE", `/api/v1/users/${part(name)}`, { again: true, once: gone });
 export const image = (id, w) => `/api/v1/acts/${id}/image${w ? `?w=${w}` : ""}`;
 
 // After an outcome that was not known these refusals say that it had been done.
@@ -112,5 +127,6 @@ const gone = (a) => a.status === 400 && /there is no/.test(a.text);
 
 // addAct may be sent twice: its number is its own.
 export const addAct = (act, progress) => ask("POST", "/api/v1/acts", { body: act, again: true, once: taken, sender: upload(progress) });
+export const isGone = (e) => e instanceof Refused && gone({ status: e.status, text: e.message });
 export const isTaken = (e) => e instanceof Refused && e.status === 400 && /actId.*exists already/.test(e.message);
 export const nameTaken = (e) => e instanceof Refused && e.status === 400 && /username.*exists already/.test(e.message);

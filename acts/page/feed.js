@@ -50,7 +50,7 @@ function counted() {
   $("count").textContent = total === 1 ? "1 act" : `${total} acts`;
 }
 
-// show loads the first page of a category.
+// show loads the first page of a category; false: this category can not be had.
 export async function show(name) {
   const mine = ++run;
   category = name;
@@ -65,8 +65,11 @@ export async function show(name) {
   try {
     await next(mine, true);
   } catch (e) {
-    if (mine === run) failed(e, () => show(name));
+    if (mine !== run) return true;
+    failed(e, () => show(name));
+    return !(e instanceof api.Refused);
   }
+  return true;
 }
 
 async function next(mine, first) {
@@ -136,27 +139,29 @@ function card(a) {
   patient(img, () => img.replaceWith(make("span", { class: "none" }, "No picture to show")));
   const item = make("li", { class: "card", "data-act": a.actId },
     make("button", { type: "button", class: "shot", "aria-label": `Look at: ${caption}`, onclick: () => look(a, t) }, img),
-    make("div", { class: "words" }, make("p", { class: "caption" }, caption), make("p", { class: "meta" }, `${a.username} · `, make("time", { datetime: t.iso, title: t.exact }, t.words))),
+    make("div", { class: "words" }, make("p", { class: a.caption ? "caption" : "caption wordless" }, caption), make("p", { class: "meta" }, `${a.username} · `, make("time", { datetime: t.iso, title: t.exact }, t.words))),
     make("div", { class: "does" }, voteButton(a), a.username === me.name ? removeButton(a) : ""));
   return item;
 }
 
 function voteButton(a) {
   const b = make("button", { type: "button", class: "vote" });
+  let mine = 0;
   const draw = () => {
+    b.toggleAttribute("data-voted", mine > 0);
     b.replaceChildren(make("span", { "aria-hidden": "true" }, "▲ "), String(a.upvotes));
     b.setAttribute("aria-label", `Upvote, ${votes(a.upvotes)} so far`);
   };
   draw();
   b.addEventListener("click", async () => {
     a.upvotes++;
-    b.toggleAttribute("data-voted", true);
+    mine++;
     draw();
     try {
       await api.vote(a.actId);
     } catch (e) {
       a.upvotes--;
-      b.toggleAttribute("data-voted", false);
+      mine--;
       draw();
       say(`Your vote was not counted. ${e.message}`);
     }

@@ -9,12 +9,18 @@ let categories = {}; // name → number of acts
 
 api.onWait((text) => { if (text) reach($("net")); $("net").textContent = text; $("net").hidden = text === ""; });
 
+const landings = 5; // categories that are tried, when the first can not be had
+
 const names = () => Object.keys(categories).sort((a, b) => a.localeCompare(b));
-const fromHash = () => { try { return decodeURIComponent(location.hash.replace(/^#\/c\//, "")); } catch { return ""; } };
+const fromHash = () => { try { return decodeURIComponent(/^#\/c\/(.*)$/.exec(location.hash)?.[1] ?? ""); } catch { return ""; } };
 
 function drawCategories() {
+  const focused = $("categories").contains(document.activeElement) ? document.activeElement.dataset.name : undefined;
   $("categories").replaceChildren(...names().map((name) => make("li", {},
-    make("button", { type: "button", "aria-current": name === feed.current() ? "true" : null, onclick: () => go(name) }, name, " ", make("span", { class: "n" }, String(categories[name]))))));
+    make("button", { type: "button", "data-name": name, "aria-current": name === feed.current() ? "true" : null, onclick: () => go(name) }, make("span", { class: "words-short" }, name), " ", make("span", { class: "n" }, String(categories[name]))))));
+  const buttons = [...$("categories").querySelectorAll("button")];
+  buttons.find((b) => b.dataset.name === focused)?.focus();
+  buttons.find((b) => b.hasAttribute("aria-current"))?.scrollIntoView({ block: "nearest", inline: "nearest" });
   $("manage-list").replaceChildren(...names().map((name) => make("li", {}, make("span", {}, name),
     make("button", { type: "button", class: "danger", "aria-label": `Remove ${name}`, onclick: () => removeCategory(name) }, "Remove"))));
 }
@@ -46,8 +52,14 @@ async function start() {
   }
   const wanted = fromHash();
   if (Object.hasOwn(categories, wanted)) await show(wanted);
-  else if (names().length > 0) await show(names().reduce((a, b) => (categories[b] > categories[a] ? b : a)));
+  else if (names().length > 0) await land();
   else feed.noCategories(() => $("manage-open").click());
+}
+
+// land shows the fullest category that can be had.
+async function land() {
+  const fullest = names().sort((a, b) => categories[b] - categories[a]);
+  for (const name of fullest.slice(0, landings)) if (await show(name)) return;
 }
 
 window.addEventListener("hashchange", () => { if (Object.hasOwn(categories, fromHash())) show(fromHash()); });
@@ -81,7 +93,7 @@ function openAccount(afterwards = () => {}) {
 
 function iAm(name) {
   me.name = name;
-  $("password").value = "";
+  $("username").value = $("password").value = "";
   drawAccount();
   $("account").close();
   if (feed.current()) show(feed.current());
@@ -119,7 +131,7 @@ $("account-remove").addEventListener("click", async () => {
     iAm("");
     say("Your account is deleted.");
   } catch (err) {
-    if (err instanceof api.Refused) { iAm(""); return; } // it was gone already
+    if (api.isGone(err)) { iAm(""); return; }
     $("signed-error").textContent = err.message;
   }
 });

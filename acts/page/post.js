@@ -42,8 +42,10 @@ export async function take(file) {
   }
   URL.revokeObjectURL($("preview").src);
   $("preview").src = URL.createObjectURL(photo);
+  const focused = $("choose").contains(document.activeElement);
   $("preview").hidden = $("another").hidden = false;
   $("choose").hidden = true;
+  if (focused) $("another").focus();
 }
 
 function clear() {
@@ -58,23 +60,31 @@ function clear() {
 for (const id of ["file", "camera"]) $(id).addEventListener("change", (e) => { if (e.target.files[0]) take(e.target.files[0]); });
 $("another").addEventListener("click", () => { clear(); $("file").focus(); });
 
+// Dropped anywhere a picture opens the dialog: beside it the browser would leave the page
+// for the file.
 const pictures = (list) => [...(list ?? [])].find((f) => f.type.startsWith("image/"));
-for (const kind of ["dragenter", "dragover"]) $("drop").addEventListener(kind, (e) => { e.preventDefault(); $("drop").classList.add("over"); });
-$("drop").addEventListener("dragleave", () => $("drop").classList.remove("over"));
-$("drop").addEventListener("drop", (e) => {
+const files = (e) => e.dataTransfer?.types.includes("Files");
+for (const kind of ["dragenter", "dragover"]) document.addEventListener(kind, (e) => { if (files(e)) { e.preventDefault(); $("drop").classList.add("over"); } });
+document.addEventListener("dragleave", (e) => { if (!e.relatedTarget) $("drop").classList.remove("over"); });
+document.addEventListener("drop", (e) => {
+  if (!files(e)) return;
   e.preventDefault();
   $("drop").classList.remove("over");
-  const f = pictures(e.dataTransfer.files);
-  if (f) take(f);
-  else $("post-error").textContent = "That was no picture.";
+  bring(pictures(e.dataTransfer.files));
 });
 document.addEventListener("paste", (e) => {
   const f = pictures(e.clipboardData?.files);
   if (!f) return;
   e.preventDefault();
-  if (!$("post").open) $("post-open").click();
-  if ($("post").open) take(f);
+  bring(f);
 });
+
+// bring takes a picture that came by itself; without a name yet it waits for one.
+function bring(f) {
+  if (!$("post").open) $("post-open").click();
+  if (f) take(f);
+  else $("post-error").textContent = "That was no picture.";
+}
 
 const base64 = (blob) => new Promise((done, fail) => {
   const r = new FileReader();

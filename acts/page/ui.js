@@ -39,7 +39,11 @@ export function say(text) {
 
 // open shows a dialog; the browser gives the focus back when it closes, and Escape
 // closes it.
-export function open(dialog) { if (!dialog.open) dialog.showModal(); }
+export function open(dialog) {
+  if (dialog.open) return;
+  dialog.showModal();
+  if ($("net").textContent) reach($("net"));
+}
 
 for (const b of document.querySelectorAll("[data-close]")) b.addEventListener("click", () => b.closest("dialog").close());
 for (const d of document.querySelectorAll("dialog")) d.addEventListener("click", (e) => { if (e.target === d && d.id === "photo") d.close(); });
@@ -56,13 +60,24 @@ export function confirm(title, text, yes) {
     let answer = false;
     $("confirm-yes").onclick = () => { answer = true; d.close(); };
     $("confirm-no").onclick = () => d.close();
-    d.addEventListener("close", () => done(answer), { once: true });
+    const closed = () => {
+      if (d.open) return; // an earlier closing is told late: the dialog is open again
+      d.removeEventListener("close", closed);
+      done(answer);
+    };
+    d.addEventListener("close", closed);
   });
 }
 
+// me.name lasts as long as the browser lets it: where sites may store nothing the access
+// itself throws, and the name lives as long as the page.
+let unkept = "";
 export const me = {
-  get name() { return localStorage.getItem("acts.user") ?? ""; },
-  set name(v) { if (v) localStorage.setItem("acts.user", v); else localStorage.removeItem("acts.user"); },
+  get name() { try { return localStorage.getItem("acts.user") ?? unkept; } catch { return unkept; } },
+  set name(v) {
+    unkept = "";
+    try { if (v) localStorage.setItem("acts.user", v); else localStorage.removeItem("acts.user"); } catch { unkept = v; }
+  },
 };
 
 const two = (n) => String(n).padStart(2, "0");

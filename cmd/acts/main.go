@@ -14,6 +14,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
+	_ "golang.org/x/crypto/x509roots/fallback" // the image has no certificates of its own
 
 	"orch/acts"
 )
@@ -62,9 +63,9 @@ Secrets are no arguments: the DSN of PostgreSQL comes from $ACTS_DATABASE or the
 	f.StringVar(&cfg.Data, "data", or("ACTS_DATA", "/data"), "folder shared by the processes of one machine ($ACTS_DATA)")
 	f.StringVar(&databaseFile, "database-file", or("ACTS_DATABASE_FILE", ""), "file with the DSN of PostgreSQL; without it SQLite in the data folder ($ACTS_DATABASE_FILE)")
 	f.StringVar(&cfg.Photos, "photos", or("ACTS_PHOTOS", ""), "file:///FOLDER or s3://BUCKET?region=REGION; by default a folder in the data folder ($ACTS_PHOTOS)")
-	f.StringVar(&cfg.Serve, "serve", or("ACTS_SERVE", acts.ServeAll), "what to serve: all, users, or acts ($ACTS_SERVE)")
-	f.StringVar(&cfg.UsersURL, "users-url", or("ACTS_USERS_URL", ""), "base URL of the users service, for --serve acts ($ACTS_USERS_URL)")
-	f.StringVar(&cfg.Origin, "origin", or("ACTS_ORIGIN", ""), "public address of this service, told to the users service ($ACTS_ORIGIN)")
+	f.StringVar(&cfg.Serve, "serve", or("ACTS_SERVE", ""), "what to serve: all, users or acts; by default all, or acts with --users-url ($ACTS_SERVE)")
+	f.StringVar(&cfg.UsersURL, "users-url", or("ACTS_USERS_URL", ""), "base URL of the users service, which is asked instead of serving users here ($ACTS_USERS_URL)")
+	f.StringVar(&cfg.Origin, "origin", or("ACTS_ORIGIN", ""), "public address of this service, told to the users service; by default the one that a request came to ($ACTS_ORIGIN)")
 	f.BoolVar(&cfg.Strict, "strict-images", env("ACTS_STRICT_IMAGES") == "true", "refuse photos that are no JPEG, PNG, GIF or WebP ($ACTS_STRICT_IMAGES=true)")
 	root.SetArgs(args)
 	root.SetOut(stdout)

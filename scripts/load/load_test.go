@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -115,6 +116,52 @@ func TestEndsInTime(t *testing.T) {
 	}
 }
 
+// TestSettlingEndsInTime: a service that does not answer holds a run up no longer than -for,
+// and clearing up no longer than its own limit.
+func TestSettlingEndsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Default()
+		c.For, c.Users, c.Categories, c.Requests = 10*time.Second, 1000, 1000, 3000
+		start := time.Now()
+		town, err := newTown(c, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var asked atomic.Int64
+		v := newVisitor(c, start)
+		v.http.Transport = answer(func(r *http.Request) (*http.Response, error) {
+			if asked.Add(1); r.Method == http.MethodDelete {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			select { // each request alone is quick enough
+			case <-time.After(100 * time.Millisecond):
+				return &http.Response{StatusCode: http.StatusCreated, Body: http.NoBody}, nil
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		})
+		if err := through(t.Context(), c, town, v, io.Discard); err == nil || !strings.Contains(err.Error(), "-for 10s was over") {
+			t.Errorf("error %v", err)
+		}
+		if took, n := time.Since(start), asked.Load(); took > c.For || n < 90 || n > 101 {
+			t.Errorf("took %s and %d requests", took, n)
+		}
+		town.users, town.categories = town.users[:3], town.categories[:3]
+		start = time.Now()
+		if err := cleared(t.Context(), c, town, v); err == nil || strings.Count(err.Error(), "\n") > 0 {
+			t.Errorf("nothing was removed; it says, not in one line: %v", err)
+		}
+		if took := time.Since(start); took > clearing {
+			t.Errorf("clearing took %s", took)
+		}
+	})
+}
+
+type answer func(*http.Request) (*http.Response, error)
+
+func (f answer) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestFailuresAreToldAndCounted(t *testing.T) {
 	var n atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -147,7 +194,7 @@ func TestNobodyThere(t *testing.T) {
 }
 
 func TestFaultyFlagsAreAllNamed(t *testing.T) {
-	err := run(t.Context(), []string{"-addr", "127.0.0.1:80", "-rate", "0", "-burst", "0.5", "-for", "48h", "-requests", "0", "-people", "0", "-skew", "1", "-photo", "1"}, io.Discard)
+	err := run(t.Context(), []string{"-addr", "127.0.0.1:80", "-rate", "0", "-burst", "0.5", "-for", "48h", "-requests", "0", "-people", "0", "-skew", "1", "-photo", "1", "-users", "1000"}, io.Discard)
 	if err == nil {
 		t.Fatal("accepted")
 	}

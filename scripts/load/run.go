@@ -25,29 +25,41 @@ func Run(ctx context.Context, c Config, out io.Writer) (*tally, error) {
 	defer v.http.CloseIdleConnections()
 	if !c.Keep {
 		defer func() {
-			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearing)
-			defer cancel()
 			w := newVisitor(c, now) // what it counts is not part of the load
-			w.left.Store(maxRequests)
 			defer w.http.CloseIdleConnections()
-			if err := t.clear(end, w); err != nil {
+			if err := cleared(ctx, c, t, w); err != nil {
 				fmt.Fprintf(out, "not all that begins with %s could be removed: %v\n", t.prefix, err)
 			}
 		}()
 	}
-	if err := t.settle(ctx, v); err != nil {
-		return v.tally, err
+	return v.tally, through(ctx, c, t, v, out)
+}
+
+// through makes the town and sends the visits, both within c.For and c.Requests.
+func through(ctx context.Context, c Config, t *town, v *visitor, out io.Writer) error {
+	during, cancel := context.WithTimeoutCause(ctx, c.For, errSpent)
+	defer cancel()
+	if err := t.settle(during, v); err != nil {
+		if ctx.Err() == nil && during.Err() != nil {
+			return fmt.Errorf("-for %s was over before all users and categories were made; allow more time, or fewer of them: %w", c.For, err)
+		}
+		return err
 	}
 	fmt.Fprintf(out, "visiting %d categories for %s, at most %d requests; what is made begins with %s\n", c.Categories, c.For, c.Requests, t.prefix)
-	err = visits(ctx, c, t, v)
-	return v.tally, err
+	return visits(during, c, t, v)
+}
+
+// cleared takes the town away, one request for each who and what of it, within clearing.
+func cleared(ctx context.Context, c Config, t *town, v *visitor) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearing)
+	defer cancel()
+	v.left.Store(int64(c.Users + c.Categories))
+	return t.clear(ctx, v)
 }
 
 // visits begins each at its time whether or not earlier ones are answered, as people
 // do, but no more than c.People at once.
 func visits(ctx context.Context, c Config, t *town, v *visitor) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.For, errSpent)
-	defer cancel()
 	r := rand.New(rand.NewPCG(c.Seed, 3))
 	favourites := rand.NewZipf(r, c.Skew, 1, uint64(c.Categories-1))
 	p := newPace(c)

@@ -72,14 +72,19 @@ func (t *town) settle(ctx context.Context, v *visitor) error {
 	return nil
 }
 
-// clear takes everything away again; a category takes its acts along.
+// clear takes everything away again, as far as it comes; a category takes its acts along.
 func (t *town) clear(ctx context.Context, v *visitor) error {
 	var errs []error
+	remove := func(path string) {
+		if ctx.Err() == nil {
+			errs = append(errs, v.must(ctx, http.MethodDelete, path, nil))
+		}
+	}
 	for _, c := range t.categories {
-		errs = append(errs, v.must(ctx, http.MethodDelete, "/api/v1/categories/"+url.PathEscape(c), nil))
+		remove("/api/v1/categories/" + url.PathEscape(c))
 	}
 	for _, u := range t.users {
-		errs = append(errs, v.must(ctx, http.MethodDelete, "/api/v1/users/"+url.PathEscape(u), nil))
+		remove("/api/v1/users/" + url.PathEscape(u))
 	}
 	return errors.Join(errs...)
 }
