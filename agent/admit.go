@@ -19,12 +19,9 @@ const Protocol = 1
 
 // Admit implements api.Truster: into the table first, whence the leader takes the node
 // into Raft, and only then does it get its certificate.
-func (n *Node) Admit(ctx context.Context, q api.AdmitRequest, key, from string) (api.Admitted, error) {
+func (n *Node) Admit(ctx context.Context, q api.AdmitRequest, key string) (api.Admitted, error) {
 	public, err := n.mayJoin(q, key)
 	if err != nil {
-		if n.refusals.failedJoin(from, err) {
-			err = fmt.Errorf("%w: %d joins from this address have failed within a minute: wait one, then try with the line that 'orchctl token show' prints", api.ErrTooMany, maxFailedJoins)
-		}
 		return api.Admitted{}, err
 	}
 	q.Node.Key = key
@@ -48,6 +45,16 @@ func (n *Node) Admit(ctx context.Context, q api.AdmitRequest, key, from string) 
 			return api.Admitted{}, fmt.Errorf("admit %s: %w", q.Node.ID, context.Cause(ctx))
 		}
 	}
+}
+
+// MayTry implements api.Truster.
+func (n *Node) MayTry(from string) (ended func(error), err error) {
+	ended, wait := n.refusals.tries(from)
+	if wait > 0 {
+		return nil, fmt.Errorf("%w: %d joins from this address have failed within %s: wait %s, then try with the line that 'orchctl token show' prints",
+			api.ErrTooMany, maxFailedJoins, joinWindow, wait)
+	}
+	return ended, nil
 }
 
 // mayJoin refuses what needs no leader to be refused, so that who guesses costs the
@@ -112,7 +119,7 @@ func (n *Node) withoutVote(ctx context.Context, id string) error {
 
 // TakeVote implements api.Peer.
 func (n *Node) TakeVote(ctx context.Context, id string) error {
-	n.log.Warn("a member joins anew: it begins without a vote", "joiner", id)
+	n.log.Warn("a vote is taken: its node joins anew, or is removed by force", "member", id)
 	err := n.raft.Remove(ctx, id)
 	if errors.Is(err, consensus.ErrNotLeader) {
 		err = fmt.Errorf("%w: %w", api.ErrNoLeader, err)

@@ -82,34 +82,82 @@ func TestWhoMayJoin(t *testing.T) {
 	}
 }
 
-// TestRattling at the door is logged once a minute, and who guesses has to wait.
+// TestRattling at the door is logged once a minute, and who guesses has to wait: what
+// comes then is not looked at, be it right or wrong.
 func TestRattling(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Unix(1e9, 0)
 	r := newRefusals(slog.New(slog.NewTextHandler(&out, nil)), func() time.Time { return now })
+	wrong := fmt.Errorf("%w: the token", fsm.ErrRefused)
+	try := func(from string, how error) time.Duration {
+		ended, wait := r.tries(from)
+		if ended != nil {
+			ended(how)
+		}
+		return wait
+	}
 	for i := range 10_000 {
-		if wait := r.failedJoin("192.0.2.7:1234", errors.New("not the token")); wait != (i >= maxFailedJoins) {
+		if wait := try("192.0.2.7:1234", wrong); (wait > 0) != (i >= maxFailedJoins) {
 			t.Fatalf("attempt %d: %v", i, wait)
 		}
 	}
-	if r.failedJoin("192.0.2.8:1234", errors.New("not the token")) {
-		t.Error("another address has to wait too")
+	now = now.Add(20 * time.Second)
+	if wait := try("192.0.2.7:1", nil); wait != 40*time.Second {
+		t.Errorf("the right token of that address waits %s", wait)
+	}
+	if wait := try("192.0.2.8:1234", nil); wait != 0 {
+		t.Errorf("another address waits %s", wait)
 	}
 	if n := strings.Count(out.String(), "\n"); n != 1 {
 		t.Errorf("%d lines:\n%s", n, out.String())
 	}
-	now = now.Add(time.Minute)
-	if r.failedJoin("192.0.2.7:1234", errors.New("not the token")) {
-		t.Error("it has waited a minute")
+	now = now.Add(40 * time.Second)
+	if wait := try("192.0.2.7:1234", wrong); wait != 0 {
+		t.Errorf("it has waited as long as it was told, and waits %s", wait)
 	}
 	if n := strings.Count(out.String(), "\n"); n != 2 || !strings.Contains(out.String(), "count=10001") {
 		t.Errorf("%d lines:\n%s", n, out.String())
 	}
-	for i := range 3 * maxAddresses { // memory is bounded, whoever comes
-		r.failedJoin(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), errors.New("x"))
+	for range 10 * maxFailedJoins { // what is nobody's fault, and what goes well
+		for _, how := range []error{nil, api.ErrNoLeader, api.ErrUnknown} {
+			if wait := try("192.0.2.9:1", how); wait != 0 {
+				t.Fatalf("%v costs %s", how, wait)
+			}
+		}
 	}
-	if len(r.failed) > maxAddresses+1 {
-		t.Errorf("%d addresses are remembered", len(r.failed))
+	for i := range maxFailedJoins { // one IPv6 network is one
+		try(fmt.Sprintf("[2001:db8::%d]:1", i), wrong)
+	}
+	if try("[2001:db8::ffff]:1", wrong) == 0 || try("[2001:db8:0:1::1]:1", wrong) != 0 || try("[::ffff:192.0.2.8]:1", nil) != 0 {
+		t.Error("networks are told apart wrongly")
+	}
+	for i := range 3 * maxAddresses { // memory is bounded, whoever comes, and nobody is kept out
+		if wait := try(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), wrong); wait != 0 {
+			t.Fatalf("address %d waits %s", i, wait)
+		}
+	}
+	if len(r.joins) > maxAddresses || len(r.order) != len(r.joins) {
+		t.Errorf("%d addresses are remembered", len(r.joins))
+	}
+}
+
+// TestJoinsUnderWayCount, so that many at once are no way around the limit.
+func TestJoinsUnderWayCount(t *testing.T) {
+	n := &Node{refusals: newRefusals(slog.New(slog.DiscardHandler), time.Now)}
+	var under []func(error)
+	for range maxFailedJoins {
+		ended, err := n.MayTry("192.0.2.7:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		under = append(under, ended)
+	}
+	if _, err := n.MayTry("192.0.2.7:2"); !errors.Is(err, api.ErrTooMany) || !strings.Contains(err.Error(), "wait 1m0s") {
+		t.Errorf("%v", err)
+	}
+	under[0](nil)
+	if _, err := n.MayTry("192.0.2.7:3"); err != nil {
+		t.Error(err)
 	}
 }
 

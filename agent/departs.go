@@ -23,7 +23,7 @@ func (n *Node) departs(ctx context.Context) error {
 			n.leaving(errLeft)
 			return nil
 		case saidLost:
-			n.ready.Store(false)
+			n.outcast.Store(true)
 			n.raft.Exclude(fmt.Sprintf("the others take this node for one that has left (it was lost for too long, or left behind by a recovery): stop orchd, move %s away, start it and join anew", n.cfg.DataDir))
 			return nil
 		}
@@ -62,7 +62,7 @@ func (n *Node) sayGoodBye(ctx context.Context) {
 // joins anew first reads that it had left. So it takes the word of at least one other,
 // and of every one that answers.
 func (n *Node) othersSay(ctx context.Context) verdict {
-	self, ok := n.store.View().Node(n.cfg.NodeID)
+	self, ok := n.committed().Node(n.cfg.NodeID)
 	expected := ok && (self.Status == fsm.NodeLeft || self.Status == fsm.NodeDraining)
 	if leader, _ := n.raft.Leader(); !expected && (leader != "" || n.clusterID() == "") {
 		return saidNothing

@@ -11,7 +11,7 @@ import (
 
 // DrainNode implements api.Operator: the will is in the table, the leader does it.
 func (n *Node) DrainNode(ctx context.Context, id string, within time.Duration, by string) error {
-	v := n.store.View()
+	v := n.committed()
 	x, ok := v.Node(id)
 	if !ok {
 		return fmt.Errorf("%w: %q", fsm.ErrNoSuchNode, id)

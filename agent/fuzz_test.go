@@ -3,10 +3,66 @@ package agent
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"orch/agent/api"
+	"orch/agent/pki"
+	"orch/fsm"
 )
+
+// FuzzJoin: no request of a stranger is good without the token's secret, whatever else
+// stands in it, and none is a panic.
+func FuzzJoin(f *testing.F) {
+	store := fsm.NewStore()
+	sealKey := pki.NewSealKey()
+	begin, err := newCluster(sealKey, time.Now().UnixMilli(), "root on n1")
+	if err != nil {
+		f.Fatal(err)
+	}
+	data, err := fsm.Encode(time.Now().UnixMilli(), begin)
+	if err != nil {
+		f.Fatal(err)
+	}
+	store.Apply(1, 1, data)
+	n := &Node{cfg: Config{NodeID: "n1"}, store: store, clock: newClock(time.Now()), member: identity{ClusterID: begin.ClusterID}}
+	key, err := pki.NewKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	request, err := pki.Request(key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	digest, err := pki.KeyDigest(key.Public())
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, q := range []api.AdmitRequest{
+		{Node: fsm.Node{ID: "n2", RaftAddr: "10.0.0.2:1"}, Secret: bytes.Repeat([]byte{1}, 16), Request: request, Now: time.Now().UnixMilli(), Protocol: Protocol},
+		{Node: fsm.Node{ID: "n1", Key: digest}, Request: request[:20]},
+	} {
+		body, err := json.Marshal(q)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var q api.AdmitRequest
+		if json.Unmarshal(body, &q) != nil {
+			return
+		}
+		for _, shown := range []string{"", digest, q.Node.Key} {
+			if _, err := n.mayJoin(q, shown); err == nil && pki.SecretDigest(q.Secret) != begin.Token.Digest {
+				t.Fatalf("%s is let in", body)
+			}
+		}
+	})
+}
 
 // FuzzKeyFiles: what is no key is refused, and what is accepted is written as it was read.
 func FuzzKeyFiles(f *testing.F) {

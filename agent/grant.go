@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"orch/agent/api"
@@ -60,19 +61,33 @@ const knownWithin = time.Second
 // untilAll waits until this node's table says so, and every node that answers is as far:
 // what is handed out then works at once, everywhere.
 func (n *Node) untilAll(ctx context.Context, says func(*fsm.State) bool) {
+	until, cancel := context.WithTimeout(ctx, knownWithin)
+	defer cancel()
+	if n.until(until, says) == nil {
+		n.Unconfirmed(until)
+	}
+}
+
+// Unconfirmed implements api.Truster: the nodes that do not answer, and those that do not
+// say within a second that they have applied what this one has.
+func (n *Node) Unconfirmed(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, knownWithin)
 	defer cancel()
-	if n.until(ctx, says) != nil {
-		return
-	}
 	v := n.store.View()
-	for ctx.Err() == nil {
-		behind := false
-		for _, r := range n.reports(ctx, v) {
-			behind = behind || r.AppliedIndex < v.Applied
+	for {
+		said := n.reports(ctx, v)
+		var silent, behind []string
+		for _, o := range v.Nodes {
+			switch r, ok := said[o.ID]; {
+			case o.Status == fsm.NodeLeft || o.ID == n.cfg.NodeID:
+			case !ok:
+				silent = append(silent, o.ID)
+			case r.AppliedIndex < v.Applied:
+				behind = append(behind, o.ID)
+			}
 		}
-		if !behind {
-			return
+		if len(behind) == 0 || ctx.Err() != nil {
+			return slices.Sorted(slices.Values(append(silent, behind...)))
 		}
 		select {
 		case <-ctx.Done():

@@ -35,26 +35,23 @@ func (n *Node) listenRaft() (consensus.Layer, error) {
 		return nil, fmt.Errorf("--raft-addr: %w; stop what uses it, or choose another address", err)
 	}
 	t := n.trust
-	return raftLayer{pki.Listen(l, t.live.Server(false, t.checkNode), t.conns, n.refusals.heard("raft")), t}, nil
+	t.known = n.known
+	return raftLayer{pki.Listen(l, t.live.Server(false, t.checkRaft), t.conns, n.refusals.heard("raft")), t}, nil
 }
 
 // Dial implements consensus.Layer.
-func (l raftLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
+func (l raftLayer) Dial(id, addr string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	expected := ""
-	for _, n := range l.trust.table().Nodes {
-		if n.RaftAddr == addr && n.Status != fsm.NodeLeft {
-			expected = n.ID
-		}
-	}
-	return l.trust.dial(ctx, addr, expected)
+	return l.trust.dialRaft(ctx, addr, id)
 }
 
 // secureAPI opens the API for nodes and people, and for strangers who may do nothing but
 // join.
 func (n *Node) secureAPI(l net.Listener) net.Listener {
 	t := n.trust
+	leader := func() string { id, _ := n.raft.Leader(); return id }
+	t.leader.Store(&leader)
 	return pki.Listen(l, t.live.Server(true, nil), t.conns, n.refusals.heard("api"))
 }
 
@@ -69,9 +66,18 @@ func (n *Node) identify(r *http.Request) api.Identity {
 	if !ok || who.Stranger() {
 		return api.Identity{Key: who.Key}
 	}
-	out := api.Identity{Name: who.String(), Key: who.Key, Node: who.Node != ""}
+	refused := func(err error) api.Identity { return api.Identity{Name: who.String(), Key: who.Key, Refused: err} }
+	if err := n.trust.live.Again(r.TLS); err != nil {
+		return refused(fmt.Errorf("%w: %w", api.ErrForbidden, err))
+	}
 	if err := n.trust.check(who); err != nil {
-		return api.Identity{Name: out.Name, Key: who.Key, Refused: err}
+		return refused(err)
+	}
+	out := api.Identity{Name: who.String(), Key: who.Key, Node: who.Node}
+	if who.Node != "" {
+		if err := n.trust.member(who); err != nil {
+			return refused(err)
+		}
 	}
 	if p, ok := n.trust.table().Trust.Person(who.Person); ok {
 		out.Role = p.Role

@@ -28,8 +28,11 @@ type Node struct {
 	clock  *clock
 	trust  *trust
 	last   *fsm.State // what this node served before its restart, or nil
+	// relayed is the leader's table while the log does not bring it, else nil.
+	relayed atomic.Pointer[relayed]
 
 	raft     *consensus.Node
+	stable   time.Duration                     // of the profile: how long a new member keeps up before it votes
 	gossip   atomic.Pointer[membership.List]   // nil until this node is in a cluster
 	firewall atomic.Pointer[firewall.Firewall] // nil until this node is in a cluster, and where it is off
 	worker   *worker.Worker
@@ -44,7 +47,9 @@ type Node struct {
 	mu       sync.Mutex
 	member   identity // zero until this node is in a cluster
 	joined   chan struct{}
-	ready    atomic.Bool
+	serving  atomic.Bool // its public port is open
+	stopping atomic.Bool
+	outcast  atomic.Bool // the cluster goes on without it
 	images   interface {
 		ImageID(ctx context.Context, image string) (string, error)
 	}
@@ -120,7 +125,7 @@ func (n *Node) become(id identity) error {
 // view is the newest table this node knows: the replicated one, or until that
 // has caught up the one it served before its restart.
 func (n *Node) view() *fsm.State {
-	v := n.store.View()
+	v := n.committed()
 	if n.last != nil && n.last.Changed > v.Changed {
 		return n.last
 	}

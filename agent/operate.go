@@ -2,14 +2,12 @@ package agent
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"orch/agent/api"
@@ -32,7 +30,7 @@ func (n *Node) ProposeHere(ctx context.Context, c fsm.Command) (any, error) {
 // Leave has this node's containers made elsewhere, then takes it out of the cluster
 // and ends its daemon.
 func (n *Node) Leave(ctx context.Context, by string) error {
-	v := n.store.View()
+	v := n.committed()
 	self, ok := v.Node(n.cfg.NodeID)
 	if !ok {
 		return fmt.Errorf("%w", api.ErrNotMember)
@@ -46,36 +44,12 @@ func (n *Node) Leave(ctx context.Context, by string) error {
 	if others == 0 {
 		return fmt.Errorf("%w: no other node is alive to take over its containers: start or join one first", api.ErrBad)
 	}
-	if lost := n.neededBy(v); lost != "" {
-		return fmt.Errorf("%w: without this node's vote the others would have no majority, for %s: start what is lost, or take it out with 'orchctl remove', then leave", api.ErrBad, lost)
+	voters, why := n.unable(v, n.askAll(ctx, v))
+	if lost := lacking(voters, why, self.ID); lost != "" {
+		return fmt.Errorf("%w: without this node's vote the others would have no majority, for %s: start or mend what is lost, or take it out with 'orchctl remove', then leave", api.ErrBad, lost)
 	}
 	_, err := n.Propose(ctx, fsm.SetNodeStatus{ID: self.ID, Seen: self.Index, Status: fsm.NodeDraining, Reason: "it was told to leave", By: by})
 	return err
-}
-
-// neededBy names the other voters that are not alive, where those that are would be no
-// majority without this node.
-func (n *Node) neededBy(v *fsm.State) string {
-	members, err := n.raft.Members()
-	if err != nil {
-		return "" // the leader looks again
-	}
-	voters, alive, lost := 0, 0, []string{}
-	for _, m := range members {
-		if m.ID == n.cfg.NodeID || !m.Voter {
-			continue
-		}
-		voters++
-		if x, ok := v.Node(m.ID); ok && (x.Status == fsm.NodeAlive || x.Status == fsm.NodeSuspect) {
-			alive++
-		} else {
-			lost = append(lost, fmt.Sprintf("%s is %s", m.ID, cmp.Or(string(x.Status), "not in the table")))
-		}
-	}
-	if voters == 0 || alive*2 > voters {
-		return ""
-	}
-	return strings.Join(lost, ", ")
 }
 
 // Transfer moves leadership.
@@ -109,7 +83,7 @@ func (n *Node) Transfer(ctx context.Context, to, by string) error {
 
 // Probe implements api.Peer.
 func (n *Node) Probe(ctx context.Context, r api.RowRef) error {
-	row, ok := n.store.View().Container(r.Service, r.Number)
+	row, ok := n.committed().Container(r.Service, r.Number)
 	if !ok || row.Generation != r.Generation || row.Node != n.cfg.NodeID {
 		return fmt.Errorf("%w: %s/%d generation %d on node %s", fsm.ErrNoSuchRow, r.Service, r.Number, r.Generation, n.cfg.NodeID)
 	}
@@ -126,7 +100,7 @@ func (n *Node) Logs(ctx context.Context, q api.LogQuery, w io.Writer) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
-	for _, row := range n.store.View().Rows(q.Service) {
+	for _, row := range n.committed().Rows(q.Service) {
 		if q.Number != 0 && q.Number != row.Number || q.Local && row.Node != n.cfg.NodeID {
 			continue
 		}

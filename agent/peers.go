@@ -39,13 +39,23 @@ func newPeers(n *Node) *peers {
 func (n *Node) dialPeer(ctx context.Context, _, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, peerDial)
 	defer cancel()
-	expected := ""
-	for _, o := range n.known() {
-		if o.APIAddr == addr && o.Status != fsm.NodeLeft {
-			expected = o.ID
+	return n.trust.dial(ctx, addr, nodeAt(n.known(), addr))
+}
+
+// nodeAt is the node that the table has at an API address, or empty. One that is dead may
+// have lost its address to another, and is meant only where there is no other.
+func nodeAt(nodes []fsm.Node, addr string) string {
+	id := ""
+	for _, o := range nodes {
+		switch {
+		case o.APIAddr != addr || o.Status == fsm.NodeLeft:
+		case o.Status != fsm.NodeDead:
+			return o.ID
+		default:
+			id = o.ID
 		}
 	}
-	return n.trust.dial(ctx, addr, expected)
+	return id
 }
 
 func (p *peers) close() { p.transport.CloseIdleConnections() }
@@ -71,7 +81,7 @@ func (p *peers) of(id string) (*api.Client, error) {
 
 // leader returns a client of the leader, when that is another node.
 func (p *peers) leader() (*api.Client, error) {
-	id, _ := p.node.raft.Leader()
+	id := p.node.leader()
 	if id == "" {
 		return nil, fmt.Errorf("%w is known to node %s", api.ErrNoLeader, p.node.cfg.NodeID)
 	}
@@ -153,7 +163,7 @@ func (p *peers) report(ctx context.Context, id string) (api.Report, error) {
 // Report implements control.Peers.
 func (p *peers) Report(ctx context.Context, id string) (control.Report, error) {
 	r, err := p.report(ctx, id)
-	out := control.Report{Applied: r.AppliedIndex, Serving: r.ServingIndex}
+	out := control.Report{Applied: r.AppliedIndex, Serving: r.ServingIndex, Fenced: r.Fenced}
 	for _, l := range r.InFlight {
 		out.Loads = append(out.Loads, control.Load(l))
 	}

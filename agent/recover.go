@@ -127,6 +127,7 @@ func (n *Node) Recover(ctx context.Context, o api.RecoverOrder, by string) (api.
 		p.Members[i].Answers = false
 		lost = append(lost, m.ID)
 	}
+	n.relayed.Store(nil)
 	if err := n.raft.Recover(ctx, fsm.NewStore()); err != nil {
 		return p, err
 	}
@@ -185,6 +186,7 @@ func (n *Node) Follow(ctx context.Context, o api.FollowOrder) error {
 	case leader != "":
 		return fmt.Errorf("%w: node %s leads here: this cluster has a quorum and needs no recovery", api.ErrBad, leader)
 	}
+	n.relayed.Store(nil)
 	aside, err := n.raft.Forget(ctx)
 	if err != nil {
 		return err
@@ -247,7 +249,7 @@ func (n *Node) standsAside(ctx context.Context) error {
 		}
 		for _, m := range list.Members() {
 			if m.Meta.Epoch > n.epoch() {
-				n.ready.Store(false)
+				n.outcast.Store(true)
 				n.raft.Exclude(fmt.Sprintf("the cluster was recovered without this node (node %s says so): stop orchd, move %s away, start it and join anew", m.ID, n.cfg.DataDir))
 				return nil
 			}

@@ -1,17 +1,21 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
+	"orch/agent/api"
 	"orch/agent/pki"
 )
 
 // refusals counts those who are not let in, and logs them once a minute: a door that
-// somebody rattles at must not fill the log.
+// somebody rattles at must not fill the log. Joins of an address that fail too often are
+// refused unseen.
 type refusals struct {
 	log *slog.Logger
 	now func() time.Time
@@ -19,22 +23,31 @@ type refusals struct {
 	mu     sync.Mutex
 	logged time.Time
 	count  int
-	failed map[string]int // joins in this minute, by address
-	began  time.Time
+	joins  map[netip.Addr]*joins
+	order  []netip.Addr // of joins, the oldest window first
+}
+
+// joins of one address within a window that began with the first of them: those that
+// have failed and those under way.
+type joins struct {
+	began time.Time
+	count int
 }
 
 const (
 	// refusalsEvery is how often refusals are logged.
 	refusalsEvery = time.Minute
-	// maxFailedJoins of one address in a minute are told what is wrong; who guesses
-	// tokens is told to wait.
+	// maxFailedJoins of one address within joinWindow are looked at: more than the nodes
+	// of a cluster behind one address, and nothing for who guesses at 128 bits.
 	maxFailedJoins = 30
-	// maxAddresses are remembered; beyond them all count as one.
+	joinWindow     = time.Minute
+	// maxAddresses are remembered; with one more the oldest is forgotten. It could then
+	// try again, but nobody is kept out for it.
 	maxAddresses = 4096
 )
 
 func newRefusals(log *slog.Logger, now func() time.Time) *refusals {
-	return &refusals{log: log, now: now, failed: map[string]int{}}
+	return &refusals{log: log, now: now, joins: map[netip.Addr]*joins{}}
 }
 
 // heard returns what a listener tells of handshakes that failed.
@@ -57,22 +70,61 @@ func (r *refusals) note(port, from string, err error) {
 	}
 }
 
-// failedJoin notes a join that failed and says whether its address has to wait.
-func (r *refusals) failedJoin(from string, err error) (wait bool) {
-	r.note("api", from, err)
-	host, _, serr := net.SplitHostPort(from)
-	if serr != nil {
-		host = from
-	}
+// tries counts a join that an address begins, and says how long it has to wait where too
+// many have failed. ended takes it off again unless it has failed by its own fault.
+func (r *refusals) tries(from string) (ended func(error), wait time.Duration) {
+	who := network(from)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now := r.now(); now.Sub(r.began) >= time.Minute {
-		r.began = now
-		clear(r.failed)
+	now := r.now()
+	for len(r.order) > 0 && now.Sub(r.joins[r.order[0]].began) >= joinWindow {
+		r.forgetOldest()
 	}
-	if _, known := r.failed[host]; !known && len(r.failed) >= maxAddresses {
-		host = ""
+	j := r.joins[who]
+	if j == nil {
+		if len(r.order) >= maxAddresses {
+			r.forgetOldest()
+		}
+		j = &joins{began: now}
+		r.joins[who], r.order = j, append(r.order, who)
 	}
-	r.failed[host]++
-	return r.failed[host] > maxFailedJoins
+	full := j.count >= maxFailedJoins
+	if full {
+		wait = max(j.began.Add(joinWindow).Sub(now).Round(time.Second), time.Second)
+	} else {
+		j.count++
+	}
+	r.mu.Unlock()
+	if full {
+		r.note("api", from, api.ErrTooMany)
+		return nil, wait
+	}
+	return func(err error) {
+		if err != nil && !errors.Is(err, api.ErrNoLeader) && !errors.Is(err, api.ErrUnknown) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, api.ErrNotMember) {
+			r.note("api", from, err)
+			return
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		j.count--
+	}, 0
+}
+
+func (r *refusals) forgetOldest() {
+	delete(r.joins, r.order[0])
+	r.order = r.order[1:]
+}
+
+// network is who counts as one: an IPv4 address, or the IPv6 network that one has whole.
+func network(from string) netip.Addr {
+	a, err := netip.ParseAddrPort(from)
+	if err != nil {
+		return netip.Addr{}
+	}
+	ip := a.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
 }

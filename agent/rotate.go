@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,18 +56,15 @@ func (x exchange) plan(v *fsm.State) (c fsm.Command, waits string, err error) {
 	return fsm.SetGossipKeys{Seen: t.Index, Keys: []fsm.GossipKey{t.Gossip[0], k}, Reason: "a new gossip key is known to all"}, "", nil
 }
 
-// stale says whether the gossip key is old, or known to a node that was removed since.
+// stale says whether the gossip key is old, or known to a node that has left or was
+// removed since. One that was lost is to hear of it when it comes back: with others like
+// it, it could else take itself for the cluster.
 func (x exchange) stale(t fsm.Trust) bool {
 	since := t.Gossip[0].Since
 	if x.now-since > gossipLife.Milliseconds() {
 		return true
 	}
-	for _, r := range t.Revoked {
-		if r.Until-fsm.RevokedFor > since {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.Revoked, func(r fsm.Revocation) bool { return !r.Lost && r.At() >= since })
 }
 
 // behind names the nodes that do not use the newest keys yet, dead ones too: a node that
@@ -182,7 +180,7 @@ func (n *Node) Trust(ctx context.Context) (api.Trust, error) {
 		out.People = append(out.People, api.PersonInfo{Name: p.Name, Role: p.Role, Until: at(p.Until), By: p.By})
 	}
 	for _, r := range t.Revoked {
-		out.Revoked = append(out.Revoked, api.RevokedInfo{Node: r.Node, Until: at(r.Until)})
+		out.Revoked = append(out.Revoked, api.RevokedInfo{Node: r.Node, Since: at(r.At())})
 	}
 	_, out.Pending, err = n.exchange(ctx).plan(n.store.View())
 	return out, err

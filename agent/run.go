@@ -121,6 +121,7 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
+	n.stable = timings.Stable
 	n.raft, err = consensus.Open(consensus.Config{
 		ID: n.cfg.NodeID, Addr: n.cfg.RaftAddr, Layer: layer, Dir: n.cfg.DataDir, Timings: timings,
 		Logger: n.cfg.Logger, Registry: n.cfg.Registry,
@@ -144,7 +145,7 @@ func (n *Node) wire(eng containerEngine) {
 	n.proxy = proxy.New(requests,
 		newTurns(n.cfg.NodeID, time.Now(), n.Propose, n.view), n.suspects)
 	n.control = control.New(control.Config{
-		Node: n.cfg.NodeID, Interval: probeInterval, Now: n.clock.now, Jitter: rand.Float64, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
+		Node: n.cfg.NodeID, Stable: n.stable, Interval: probeInterval, Now: n.clock.now, Jitter: rand.Float64, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
 		DialAddr: func(v *fsm.State, row fsm.Container) string {
 			addr, _ := dialAddr(v, row, n.cfg.NodeID)
 			return addr
@@ -153,7 +154,7 @@ func (n *Node) wire(eng containerEngine) {
 	n.worker = worker.New(worker.Config{
 		Node: n.cfg.NodeID, HostIP: n.cfg.Addr, Proxy: n.cfg.ownProxy(), ClusterID: n.clusterID, VolumeDir: n.cfg.VolumeDir,
 		CaughtUp: n.caughtUp, Reveal: n.reveal, Classify: classify, Logger: n.cfg.Logger, Registry: n.cfg.Registry,
-	}, n.store, n, workerEngine{eng})
+	}, orders{n}, n, workerEngine{eng})
 }
 
 // leaderOnly proposes for control, which must not act through another leader.
@@ -215,6 +216,7 @@ func (n *Node) serve(ctx context.Context, l listeners) error {
 	base.Go(func() error { return n.pumpTable(baseCtx) })
 	base.Go(func() error { return n.standsAside(baseCtx) })
 	base.Go(func() error { return n.introduces(baseCtx) })
+	base.Go(func() error { return n.relays(baseCtx) })
 	base.Go(func() error { return n.guards(baseCtx) })
 	base.Go(func() error { return n.trust.follow(baseCtx, n.Subscribe, n.setGossipKeys) })
 	base.Go(func() error { return n.rotates(baseCtx) })
@@ -230,7 +232,7 @@ func (n *Node) serve(ctx context.Context, l listeners) error {
 	work.Go(func() error { return n.departs(workCtx) })
 	work.Go(func() error { // a leader that ends hands over before anything of it stops
 		<-workCtx.Done()
-		n.ready.Store(false)
+		n.stopping.Store(true)
 		return n.handOver()
 	})
 	err := work.Wait()
@@ -277,7 +279,8 @@ func (n *Node) fatal(ctx context.Context) error {
 }
 
 // serveRequests opens the public port once this node has reconciled: requests come to
-// a table that is true. A node that finds no cluster serves from its last view.
+// a table that is true. A node that finds no cluster, or no engine, serves from its last
+// view, and is not ready before it has.
 func (n *Node) serveRequests(ctx context.Context) error {
 	var anyway <-chan time.Time
 	if n.last != nil {
@@ -288,13 +291,13 @@ func (n *Node) serveRequests(ctx context.Context) error {
 		return nil
 	case <-n.worker.Reconciled():
 	case <-anyway:
-		n.log.Warn("no leader yet: serving from the last view", "index", n.last.Changed)
+		n.log.Warn("serving from the last view, without being ready", "index", n.last.Changed, "reason", n.behind())
 	}
 	public, err := n.cfg.Requests.listen(ctx, n.cfg.ProxyAddr)
 	if err != nil {
 		return err
 	}
-	n.ready.Store(true)
+	n.serving.Store(true)
 	n.log.Info("serving requests", "addr", n.cfg.ProxyAddr, "tls", n.cfg.Requests.TLSAddr)
 	return n.proxy.Run(ctx, public...)
 }

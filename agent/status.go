@@ -18,20 +18,38 @@ func (n *Node) View() *fsm.State { return n.view() }
 // Subscribe implements api.Table.
 func (n *Node) Subscribe() (<-chan struct{}, func()) { return n.store.Subscribe() }
 
-// Ready says why this node should get no requests, or nil.
+// Ready says why this node should get no requests, or nil. Once it is, the loss of its
+// leader, quorum or disk is no reason: it serves on, as every other node would.
 func (n *Node) Ready() error {
 	switch {
 	case n.clusterID() == "":
 		return errors.New("in no cluster yet: 'orchctl init' or 'orchctl join ADDR'")
-	case !n.ready.Load():
-		return errors.New("catching up with the cluster, or stopping")
+	case n.outcast.Load():
+		return errors.New("the cluster goes on without this node: 'orchctl status' says what to do")
+	case n.stopping.Load():
+		return errors.New("stopping")
+	case !n.worker.Ready():
+		return errors.New(n.behind())
+	case !n.serving.Load():
+		return errors.New("its public port is not open yet")
 	}
 	return nil
 }
 
+// behind says what a node waits for that has not reconciled yet.
+func (n *Node) behind() string {
+	if reason, _ := n.worker.Impaired(); reason != "" {
+		return "not reconciled yet: the container engine does not answer: " + reason
+	}
+	if id, _ := n.raft.Leader(); id == "" {
+		return "not caught up yet: no leader is known"
+	}
+	return "catching up with the cluster"
+}
+
 // Report implements api.Self.
 func (n *Node) Report() api.Report {
-	r := api.Report{Node: n.cfg.NodeID, AppliedIndex: n.store.View().Applied, ServingIndex: n.proxy.Serving(), Version: n.cfg.Version, InFlight: []api.Load{}}
+	r := api.Report{Node: n.cfg.NodeID, AppliedIndex: n.store.View().Applied, ServingIndex: n.proxy.Serving(), Fenced: n.raft.Fenced(), Version: n.cfg.Version, InFlight: []api.Load{}}
 	r.LastTerm, r.LastIndex = n.raft.Holds()
 	r.TrustIndex, _, _ = n.trust.state()
 	for _, l := range n.proxy.InFlight() {
@@ -43,49 +61,94 @@ func (n *Node) Report() api.Report {
 // Status implements api.Self.
 func (n *Node) Status(ctx context.Context) api.Status {
 	v, raft := n.view(), n.raft.Status()
-	now := n.clock.now()
+	now, leader, reports := n.clock.now(), n.leader(), n.askAll(ctx, v)
+	voters, unable := n.unable(v, reports)
 	s := api.Status{
-		ClusterID: n.clusterID(), Leader: raft.LeaderID, Term: raft.Term, CommitIndex: raft.Commit, Quorum: raft.LeaderID != "",
-		TurnMode: n.turnMode(), Services: api.Services(v, now), Nodes: n.nodes(ctx, v, raft.LeaderID),
-		Pending: []api.Pending{}, Impaired: []api.Impairment{},
-	}
-	for _, p := range control.Upcoming(v, now) {
-		s.Pending = append(s.Pending, api.Pending{What: p.What, Reason: p.Reason, DueInMS: p.DueMS})
+		ClusterID: n.clusterID(), Leader: leader, Term: raft.Term, CommitIndex: raft.Commit, Quorum: leader != "",
+		TurnMode: n.turnMode(), Services: api.Services(v, now), Nodes: n.nodes(v, leader, reports),
+		Pending: n.pending(ctx, v, now, leader != "", unable), Impaired: []api.Impairment{},
 	}
 	for _, i := range raft.Impaired {
 		s.Impaired = append(s.Impaired, api.Impairment{
 			What: i.What, Reason: i.Reason, Since: i.Since, Meaning: meaning(i.What),
 		})
 	}
-	if list := n.gossip.Load(); list != nil && list.Trouble() != nil {
-		s.Impaired = append(s.Impaired, api.Impairment{
-			What: "gossip", Reason: list.Trouble().Error(),
-			Meaning: "the loss of a node is noticed later; start the node that is missing, and see that port 7482 is open, tcp and udp",
-		})
+	told := leader != "" && raft.Fenced // why, above
+	if since := raft.Leaderless; !since.IsZero() && s.ClusterID != "" && !n.outcast.Load() && !told {
+		s.Impaired = append(s.Impaired, leaderless(since, leader, voters, unable)...)
 	}
 	s.Impaired = append(s.Impaired, n.impairedKeys(v, time.Now())...)
-	if _, waits, _ := n.exchange(ctx).plan(v); waits != "" {
-		s.Pending = append(s.Pending, api.Pending{What: "exchange keys", Reason: waits})
+	s.Impaired = append(s.Impaired, n.impairedRooms()...)
+	return s
+}
+
+// leaderless says what is wrong where Raft knows no leader; leader is one that the API
+// has found all the same.
+func leaderless(since time.Time, leader string, voters []string, unable map[string]string) []api.Impairment {
+	if leader != "" {
+		return []api.Impairment{{
+			What: "cut off", Since: since, Reason: fmt.Sprintf("%s leads, and Raft does not hear of it here", leader),
+			Meaning: "this node goes by the table that the leader gives over the API, and has no say; see that port 7481 is open between the nodes",
+		}}
+	}
+	reason := "an election is under way"
+	if lost := lacking(voters, unable, ""); lost != "" {
+		reason = "no majority of the voters can acknowledge: " + lost
+	}
+	return []api.Impairment{{
+		What: "no leader", Since: since, Reason: reason,
+		Meaning: "requests are served, but nothing is healed, scaled or changed; start or mend what is missing (docs/operations.md, 'Lost quorum')",
+	}}
+}
+
+// impairedRooms says what else of this node does not work as it should.
+func (n *Node) impairedRooms() (out []api.Impairment) {
+	if list := n.gossip.Load(); list != nil {
+		if reason, since := list.Impaired(); reason != "" {
+			out = append(out, api.Impairment{
+				What: "gossip", Reason: reason, Since: since,
+				Meaning: "the loss of a node is noticed later; start the node that is missing, and see that port 7482 is open, tcp and udp",
+			})
+		}
 	}
 	if reason, since := n.worker.Impaired(); reason != "" {
-		s.Impaired = append(s.Impaired, api.Impairment{
+		out = append(out, api.Impairment{
 			What: "engine", Reason: reason, Since: since,
 			Meaning: "containers that run go on and are served; none is started or stopped here until the engine answers (systemctl status docker)",
 		})
 	}
-	s.Impaired = append(s.Impaired, n.unguarded()...)
+	out = append(out, n.unguarded()...)
+	if n.backups == nil {
+		return out
+	}
+	if reason, since := n.backups.Impaired(); reason != "" {
+		out = append(out, api.Impairment{
+			What: "snapshot files", Reason: reason, Since: since,
+			Meaning: "the cluster works, but its state is not kept outside of it; mend the place that --snapshot-to names",
+		})
+	}
+	return out
+}
+
+// pending says what will happen by itself. Without a leader nothing of it has a time.
+func (n *Node) pending(ctx context.Context, v *fsm.State, now int64, led bool, unable map[string]string) []api.Pending {
+	list := control.Upcoming(v, now, unable)
+	if _, waits, _ := n.exchange(ctx).plan(v); waits != "" {
+		list = append(list, control.Pending{What: "exchange keys", Reason: waits})
+	}
 	if n.backups != nil {
-		if reason, since := n.backups.Impaired(); reason != "" {
-			s.Impaired = append(s.Impaired, api.Impairment{
-				What: "snapshot files", Reason: reason, Since: since,
-				Meaning: "the cluster works, but its state is not kept outside of it; mend the place that --snapshot-to names",
-			})
-		}
 		if what, in, ok := n.backups.Next(); ok {
-			s.Pending = append(s.Pending, api.Pending{What: what, Reason: "it is scheduled", DueInMS: in.Milliseconds()})
+			list = append(list, control.Pending{What: what, Reason: "it is scheduled", DueMS: in.Milliseconds()})
 		}
 	}
-	return s
+	if !led {
+		list = control.Stalled(list)
+	}
+	out := make([]api.Pending, len(list))
+	for i, p := range list {
+		out[i] = api.Pending{What: p.What, Reason: p.Reason, DueInMS: p.DueMS}
+	}
+	return out
 }
 
 // meaning says what goes on although consensus is impaired, and what to do.
@@ -98,7 +161,7 @@ func meaning(what string) string {
 	case "excluded":
 		return "this node serves what it last knew, and should get no requests; its part in the cluster is over until it joins anew"
 	}
-	return "this node serves requests but takes no part in decisions until this is mended; free or repair the disk of its data folder"
+	return "this node serves requests and does what the leader decides, but has no vote until this is mended; free or repair the disk of its data folder"
 }
 
 // turnMode is leased or exact as the services ask, or local as soon as one has to go
@@ -121,7 +184,7 @@ const askTimeout = 300 * time.Millisecond
 
 // nodes is the table of nodes with the roles of Raft's configuration and how far each
 // has applied; one that does not answer shows 0.
-func (n *Node) nodes(ctx context.Context, v *fsm.State, leader string) []api.NodeInfo {
+func (n *Node) nodes(v *fsm.State, leader string, reports map[string]api.Report) []api.NodeInfo {
 	role := map[string]string{}
 	if members, err := n.raft.Members(); err == nil {
 		for _, m := range members {
@@ -135,9 +198,6 @@ func (n *Node) nodes(ctx context.Context, v *fsm.State, leader string) []api.Nod
 		role[leader] = "leader"
 	}
 	out := make([]api.NodeInfo, len(v.Nodes))
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	reports := n.reports(ctx, v)
 	for i, o := range v.Nodes {
 		out[i] = api.NodeInfo{ID: o.ID, Addr: o.Addr, ProxyAddr: o.ProxyAddr, Role: role[o.ID], Status: shownStatus(o), Version: o.Version, AppliedIndex: reports[o.ID].AppliedIndex}
 		if out[i].Role == "" {
@@ -145,6 +205,13 @@ func (n *Node) nodes(ctx context.Context, v *fsm.State, leader string) []api.Nod
 		}
 	}
 	return out
+}
+
+// askAll is reports for one who waits.
+func (n *Node) askAll(ctx context.Context, v *fsm.State) map[string]api.Report {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return n.reports(ctx, v)
 }
 
 // reports asks every node that has not left at once; one that does not answer in time is

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"orch/agent/api"
@@ -27,6 +28,11 @@ type trust struct {
 	live   pki.Live
 	conns  *pki.Conns
 	chance float64 // spreads renewals over the nodes
+	// known are the nodes of the table or, until there is one, of the admission.
+	known  func() []fsm.Node
+	leader atomic.Pointer[func() string] // whom Raft follows; nil until Raft runs
+
+	unsaved bool // credentials in use are not on disk; keepUp's alone
 
 	mu       sync.Mutex
 	cluster  []byte   // key of the cluster; nil until this node is in one
@@ -37,7 +43,8 @@ type trust struct {
 }
 
 func newTrust(id string, f *folder, table func() *fsm.State, log *slog.Logger) *trust {
-	return &trust{id: id, folder: f, table: table, log: log, conns: pki.NewConns(), chance: rand.Float64()}
+	known := func() []fsm.Node { return table().Nodes }
+	return &trust{id: id, folder: f, table: table, known: known, log: log, conns: pki.NewConns(), chance: rand.Float64()}
 }
 
 // load reads the keys of a member.
@@ -106,18 +113,26 @@ func (t *trust) check(who pki.Identity) error {
 		}
 		return nil
 	}
-	if v.Trust.IsRevoked(who.Key) {
+	r, gone := v.Trust.Revocation(who.Key)
+	n, ok := v.Node(who.Node)
+	switch {
+	case gone && r.Left, !gone && ok && n.Key == who.Key && n.Status == fsm.NodeLeft:
+		return fmt.Errorf("node %s %w: stop orchd there, move its data folder away and join anew", who.Node, api.ErrLeft)
+	case gone:
 		return fmt.Errorf("%w: node %s was removed from this cluster, its key with it: it may join anew with an empty data folder", api.ErrRemoved, who.Node)
 	}
-	switch n, ok := v.Node(who.Node); {
-	case !ok:
-		return nil // admitted just now, and this table is behind: its certificate says so
-	case n.Key == who.Key && n.Status == fsm.NodeLeft:
-		return fmt.Errorf("node %s %w: stop orchd there, move its data folder away and join anew", who.Node, api.ErrLeft)
-	case n.Key != who.Key && n.Key != "" && n.Status != fsm.NodeLeft:
-		return fmt.Errorf("%w: node %s has another key in this cluster", api.ErrRemoved, who.Node)
-	}
 	return nil
+}
+
+// member refuses a node that the table does not have with that key. It may have been let
+// in while this node was away; then the table will say so when it has caught up.
+func (t *trust) member(who pki.Identity) error {
+	for _, n := range t.known() {
+		if n.ID == who.Node && n.Key == who.Key {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: node %s with that key is not in the table of node %s, or not yet", api.ErrForbidden, who.Node, t.id)
 }
 
 // checkNode lets nodes in and nobody else.
@@ -128,8 +143,45 @@ func (t *trust) checkNode(who pki.Identity) error {
 	return t.check(who)
 }
 
-// dial connects to a node of the cluster; expected is its ID, or empty for whichever.
+// checkMember lets in the nodes of the table.
+func (t *trust) checkMember(who pki.Identity) error {
+	if err := t.checkNode(who); err != nil {
+		return err
+	}
+	return t.member(who)
+}
+
+// checkRaft lets in the nodes of the table and, while this node follows none of them, any
+// other that has not been shut out: who leads now may have joined while this node was
+// away, and the table comes from the leader.
+func (t *trust) checkRaft(who pki.Identity) error {
+	err := t.checkMember(who)
+	if errors.Is(err, api.ErrForbidden) && !t.settled() {
+		return nil
+	}
+	return err
+}
+
+// settled says whether this node leads, or hears from a leader that its table has.
+func (t *trust) settled() bool {
+	f := t.leader.Load()
+	if f == nil {
+		return false
+	}
+	id := (*f)()
+	n, ok := t.table().Node(id)
+	c := t.live.Get()
+	return ok && c != nil && (id == t.id || t.conns.Up(pki.Identity{Cluster: c.Cluster, Node: id, Key: n.Key}))
+}
+
+// dial connects to a node of the table; expected is its ID, or empty for whichever.
 func (t *trust) dial(ctx context.Context, addr, expected string) (net.Conn, error) {
+	return t.conns.Dial(ctx, addr, t.live.Client(expected, t.checkMember))
+}
+
+// dialRaft connects to a node that Raft's configuration has. The table may be behind that:
+// a new leader has to reach the others before it knows that they are in it.
+func (t *trust) dialRaft(ctx context.Context, addr, expected string) (net.Conn, error) {
 	return t.conns.Dial(ctx, addr, t.live.Client(expected, t.checkNode))
 }
 
@@ -197,10 +249,12 @@ func (t *trust) follow(ctx context.Context, changes func() (<-chan struct{}, fun
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
-		for _, who := range t.conns.Recheck(t.check, time.Now()) {
-			t.log.Info("connections cut: the table shuts them out, or their certificate has ended", "peer", who.String())
-		}
+		before := t.live.Get()
+		t.cut()
 		t.keepUp(time.Now(), setGossip)
+		if t.live.Get() != before { // a CA may have gone
+			t.cut()
+		}
 		due.Reset(t.wait(time.Now()))
 		select {
 		case <-ctx.Done():
@@ -208,6 +262,13 @@ func (t *trust) follow(ctx context.Context, changes func() (<-chan struct{}, fun
 		case <-poke:
 		case <-due.C:
 		}
+	}
+}
+
+// cut closes the connections of those who would not be let in now.
+func (t *trust) cut() {
+	for _, who := range t.conns.Recheck(t.check) {
+		t.log.Info("connections cut: the table shuts them out, or their certificate has ended or is of a CA that is gone", "peer", who.String())
 	}
 }
 
@@ -266,7 +327,7 @@ func (t *trust) keepCertificate(v *fsm.State, now time.Time) error {
 	}
 	same := slices.EqualFunc(cas, c.CAs, (*x509.Certificate).Equal)
 	ours := c.Issuer() == v.Trust.Signer && !pki.Due(c.Cert, t.chance, now)
-	if same && ours {
+	if same && ours && !t.unsaved {
 		return nil
 	}
 	next := pki.Credentials{Cluster: c.Cluster, Key: c.Key, Cert: c.Cert, CAs: cas}
@@ -279,14 +340,13 @@ func (t *trust) keepCertificate(v *fsm.State, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := t.folder.saveCredentials(done); err != nil {
-		return err
-	}
-	t.live.Set(done)
+	t.live.Set(done) // first: a CA that is gone is so with a full disk too
 	if !ours {
 		t.log.Info("certificate renewed", "until", done.Cert.NotAfter)
 	}
-	return nil
+	err = t.folder.saveCredentials(done)
+	t.unsaved = err != nil
+	return err
 }
 
 func (t *trust) keepGossip(v *fsm.State, setGossip func([][]byte) error) error {

@@ -27,6 +27,7 @@ type realm struct {
 	store *fsm.Store
 	key   []byte
 	index uint64
+	ahead int64 // of the clock, ms
 }
 
 func newRealm(t *testing.T) *realm {
@@ -49,7 +50,7 @@ func (r *realm) do(c fsm.Command) {
 func (r *realm) try(c fsm.Command) error {
 	r.t.Helper()
 	r.index++
-	data, err := fsm.Encode(time.Now().UnixMilli(), c)
+	data, err := fsm.Encode(time.Now().UnixMilli()+r.ahead, c)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -108,32 +109,47 @@ func TestWhoIsLetIn(t *testing.T) {
 	r.node("n2")
 	r.node("n3")
 	r.node("n4")
+	r.node("n5")
 	v := r.store.View()
 	key := func(id string) string { n, _ := v.Node(id); return n.Key }
 	seen := func(id string) uint64 { n, _ := r.store.View().Node(id); return n.Index }
-	k2, k3, k4 := key("n2"), key("n3"), key("n4")
+	k2, k3, k4, k5 := key("n2"), key("n3"), key("n4"), key("n5")
 	r.do(fsm.SetNodeStatus{ID: "n3", Seen: seen("n3"), Status: fsm.NodeLeft})
 	r.do(fsm.SetNodeStatus{ID: "n4", Seen: seen("n4"), Status: fsm.NodeLeft, Revoke: true})
 	r.do(fsm.RemoveNode{ID: "n4"})
+	r.do(fsm.SetNodeStatus{ID: "n5", Seen: seen("n5"), Status: fsm.NodeLeft, Revoke: true})
 	r.do(fsm.Grant{Person: fsm.Person{Name: "bob", Role: fsm.RoleRead, Key: "kb"}})
 	for name, c := range map[string]struct {
 		who  pki.Identity
 		want error // nil: let in
+		api  error // as one who asks for something
 	}{
-		"a node":                         {pki.Identity{Node: "n2", Key: k2}, nil},
-		"one that this table has not":    {pki.Identity{Node: "n9", Key: "k9"}, nil},
-		"one with another key":           {pki.Identity{Node: "n2", Key: "k9"}, api.ErrRemoved},
-		"one that has left":              {pki.Identity{Node: "n3", Key: k3}, api.ErrLeft},
-		"one that joined anew after":     {pki.Identity{Node: "n3", Key: "k9"}, nil},
-		"one that was removed":           {pki.Identity{Node: "n4", Key: k4}, api.ErrRemoved},
-		"the same by another name":       {pki.Identity{Node: "n7", Key: k4}, api.ErrRemoved},
-		"a person":                       {pki.Identity{Person: "bob", Key: "kb"}, nil},
-		"with the bundle before":         {pki.Identity{Person: "bob", Key: "ka"}, api.ErrRemoved},
-		"a person that nobody has named": {pki.Identity{Person: "eve", Key: "ke"}, api.ErrRemoved},
+		"a node":                         {pki.Identity{Node: "n2", Key: k2}, nil, nil},
+		"one that this table has not":    {pki.Identity{Node: "n9", Key: "k9"}, nil, api.ErrForbidden},
+		"one with another key":           {pki.Identity{Node: "n2", Key: "k9"}, nil, api.ErrForbidden},
+		"one that has left":              {pki.Identity{Node: "n3", Key: k3}, api.ErrLeft, api.ErrLeft},
+		"one that joined anew after":     {pki.Identity{Node: "n3", Key: "k9"}, nil, api.ErrForbidden},
+		"one that was removed":           {pki.Identity{Node: "n4", Key: k4}, api.ErrRemoved, api.ErrRemoved},
+		"one whose containers go yet":    {pki.Identity{Node: "n5", Key: k5}, api.ErrRemoved, api.ErrRemoved},
+		"the same by another name":       {pki.Identity{Node: "n7", Key: k4}, api.ErrRemoved, api.ErrRemoved},
+		"a person":                       {pki.Identity{Person: "bob", Key: "kb"}, nil, nil},
+		"with the bundle before":         {pki.Identity{Person: "bob", Key: "ka"}, api.ErrRemoved, api.ErrRemoved},
+		"a person that nobody has named": {pki.Identity{Person: "eve", Key: "ke"}, api.ErrRemoved, api.ErrRemoved},
 	} {
 		if err := n1.check(c.who); !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+		if err := n1.checkMember(c.who); c.who.Node != "" && (!errors.Is(err, c.api) || c.api == nil && err != nil) {
+			t.Errorf("%s: %v, want %v", name, err, c.api)
+		}
+	}
+	// The key of one that has left and has joined anew.
+	r.do(fsm.PutNode{Node: fsm.Node{ID: "n3", Addr: "10.0.0.3", RaftAddr: "10.0.0.3:1", APIAddr: "10.0.0.3:2", Key: "k9"}})
+	if err := n1.check(pki.Identity{Node: "n3", Key: k3}); !errors.Is(err, api.ErrLeft) {
+		t.Errorf("with the key before: %v", err)
+	}
+	if err := n1.checkMember(pki.Identity{Node: "n3", Key: "k9"}); err != nil {
+		t.Error(err)
 	}
 	if err := n1.checkNode(pki.Identity{Person: "bob", Key: "kb"}); err == nil {
 		t.Error("a person may speak Raft")
@@ -277,23 +293,6 @@ func TestExchangeWaits(t *testing.T) {
 	if c, _ := plan(); c != nil {
 		t.Errorf("it does not end: %+v", c)
 	}
-	// Who was removed knew the gossip key.
-	r.do(fsm.RemoveNode{ID: "n2"})
-	for _, want := range []int{2, 2, 1} {
-		all()
-		c, waits := plan()
-		if c == nil {
-			t.Fatalf("the gossip key stays: %q", waits)
-		}
-		r.do(c)
-		if got := len(r.store.View().Trust.Gossip); got != want {
-			t.Errorf("%d gossip keys, want %d", got, want)
-		}
-	}
-	all()
-	if c, _ := plan(); c != nil {
-		t.Errorf("it does not end: %+v", c)
-	}
 }
 
 // TestKeepsItsKeys where it can not follow, and says so.
@@ -343,6 +342,7 @@ func TestLiveConnectionsAreCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	bob := newTrust("bob", n2.folder, func() *fsm.State { return &fsm.State{} }, n1.log)
+	bob.known = n1.known
 	creds, err := pki.Credentials{Cluster: v.ClusterID, Key: key, Cert: cert, CAs: n1.live.Get().CAs}.Complete()
 	if err != nil {
 		t.Fatal(err)

@@ -44,9 +44,7 @@ type draft struct {
 func Apply(s *State, index, term uint64, stamp int64, c Command) (*State, any, error) {
 	d := &draft{State: *s, index: index}
 	d.Applied, d.Term, d.Stamp = index, term, max(s.Stamp, stamp)
-	if a, ok := c.(author); ok {
-		d.by = clip(a.author())
-	}
+	d.by = clip(Author(c))
 	result, err := c.apply(d)
 	if err != nil {
 		d.State = *s

@@ -14,6 +14,12 @@ func (c PutNode) apply(d *draft) (any, error) {
 		return nil, err
 	}
 	i, ok := findNode(d.Nodes, n.ID)
+	if ok && n.Key == "" {
+		n.Key = d.Nodes[i].Key
+	}
+	if d.Trust.IsRevoked(n.Key) {
+		return nil, fmt.Errorf("%w: the key of node %s is shut out: start with an empty data folder, which makes a new key", ErrRefused, n.ID)
+	}
 	if !ok {
 		n.Status, n.Reason, n.Since, n.Index, n.DrainDeadline = NodeAlive, "", d.Stamp, d.index, 0
 		d.Nodes = slices.Insert(slices.Clone(d.Nodes), i, n)
@@ -21,11 +27,13 @@ func (c PutNode) apply(d *draft) (any, error) {
 		return nil, nil
 	}
 	old := d.Nodes[i]
-	if n.Key == "" {
-		n.Key = old.Key
-	}
-	if old.Key != "" && n.Key != old.Key && old.Status != NodeLeft {
-		return nil, fmt.Errorf("%w: node %s has another key", ErrExists, n.ID)
+	if old.Key != "" && n.Key != old.Key {
+		if old.Status != NodeLeft {
+			return nil, fmt.Errorf("%w: node %s has another key", ErrExists, n.ID)
+		}
+		if err := d.revokeKey(old, true); err != nil {
+			return nil, err
+		}
 	}
 	moved := old.RaftAddr != n.RaftAddr || old.APIAddr != n.APIAddr
 	if moved && !old.Status.gone() {
@@ -76,11 +84,13 @@ func (c SetNodeStatus) apply(d *draft) (any, error) {
 			return nil, err
 		}
 	}
+	if c.Revoke || c.Status == NodeLeft {
+		if err := d.revokeKey(d.Nodes[i], !c.Revoke); err != nil {
+			return nil, err
+		}
+	}
 	d.Nodes = slices.Clone(d.Nodes)
 	n := &d.Nodes[i]
-	if c.Revoke {
-		d.revokeKey(*n)
-	}
 	n.Status, n.Reason, n.Since, n.Index = c.Status, clip(c.Reason), d.Stamp, d.index
 	d.event("node-"+string(c.Status), "", 0, c.ID, c.Reason)
 	return nil, nil
@@ -94,7 +104,9 @@ func (c RemoveNode) apply(d *draft) (any, error) {
 	if rows := d.RowsOn(c.ID); len(rows) > 0 {
 		return nil, fmt.Errorf("%w: %s has %d", ErrNodeInUse, c.ID, len(rows))
 	}
-	d.revokeKey(d.Nodes[i])
+	if err := d.revokeKey(d.Nodes[i], false); err != nil {
+		return nil, err
+	}
 	d.Nodes = slices.Delete(slices.Clone(d.Nodes), i, i+1)
 	d.Leases = slices.DeleteFunc(slices.Clone(d.Leases), func(l Lease) bool { return l.Node == c.ID })
 	d.event("node-removed", "", 0, c.ID, "")

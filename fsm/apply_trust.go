@@ -51,7 +51,7 @@ func (t Trust) Admits(s *State, id, key, token string, now int64) error {
 	case key == "":
 		return fmt.Errorf("%w: node %s has shown no key", ErrOutOfRange, id)
 	case t.IsRevoked(key):
-		return fmt.Errorf("%w: this key was node %s's, which has been removed: start with an empty data folder, which makes a new key", ErrRefused, id)
+		return fmt.Errorf("%w: this key was node %s's, which has left or was removed: start with an empty data folder, which makes a new key", ErrRefused, id)
 	case s.admitted(id, key):
 		return nil
 	case t.Token.Digest == "" || t.Token.Digest != token:
@@ -116,20 +116,38 @@ func (c Revoke) apply(d *draft) (any, error) {
 	return nil, nil
 }
 
-// revokeKey shuts out the key of a node for as long as a certificate for it may live.
-func (d *draft) revokeKey(n Node) {
+// revokeKey shuts out the key of a node for as long as a certificate for it may be made.
+// left says that the node has left, or counts as if it had; else it is removed by hand.
+func (d *draft) revokeKey(n Node, left bool) error {
 	if n.Key == "" {
-		return
+		return nil
 	}
-	kept := slices.DeleteFunc(slices.Clone(d.Trust.Revoked), func(r Revocation) bool { return r.Until < d.Stamp })
-	r := Revocation{Key: n.Key, Node: n.ID, Until: d.Stamp + RevokedFor}
-	i, ok := findRevocation(kept, n.Key)
-	if ok {
-		kept[i] = r
-	} else {
-		kept = slices.Insert(kept, i, r)
+	r := Revocation{Key: n.Key, Node: n.ID, Since: d.Stamp, Left: left, Lost: left && n.Status != NodeDraining}
+	i, ok := findRevocation(d.Trust.Revoked, n.Key)
+	switch {
+	case ok && (left || !d.Trust.Revoked[i].Left):
+		return nil // as it was, by hand or not
+	case ok:
+		r.Since = d.Trust.Revoked[i].At()
+		d.Trust.Revoked = slices.Clone(d.Trust.Revoked)
+		d.Trust.Revoked[i] = r
+		return nil
+	case len(d.Trust.Revoked) >= MaxRevoked:
+		return fmt.Errorf("%w: the keys of %d nodes are shut out, which is the most: 'orchctl ca rotate' makes them all worthless", ErrOutOfRange, MaxRevoked)
 	}
-	d.Trust.Revoked = kept
+	d.Trust.Revoked = slices.Insert(slices.Clone(d.Trust.Revoked), i, r)
+	return nil
+}
+
+// forgetKeys lets go of revocations that are older than every CA that is trusted: there
+// is no certificate for those keys that counts, nor can there be one.
+func (t *Trust) forgetKeys() {
+	t.Revoked = slices.DeleteFunc(slices.Clone(t.Revoked), func(r Revocation) bool {
+		return !slices.ContainsFunc(t.Authorities, func(a Authority) bool { return a.Since <= r.At() })
+	})
+	if len(t.Revoked) == 0 {
+		t.Revoked = nil
+	}
 }
 
 // trust returns the authorities and gossip keys for a change that was made from seen.
@@ -191,6 +209,7 @@ func (c DropAuthority) apply(d *draft) (any, error) {
 		return nil, err
 	}
 	t.Authorities = slices.Delete(slices.Clone(t.Authorities), i, i+1)
+	t.forgetKeys()
 	d.event("ca-dropped", "", 0, "", "the old CA is trusted no more: "+short(c.Digest))
 	return nil, nil
 }

@@ -181,20 +181,25 @@ func TestGoldenSnapshotOfEverything(t *testing.T) {
 			Revoked: []Revocation{{Key: "99cc", Node: "n9", Until: 1_700_000_900_000}},
 		},
 	}
+	later := &State{Applied: 1, Trust: Trust{Revoked: []Revocation{{Key: "99cc", Node: "n9", Since: 1_700_000_000_000, Left: true, Lost: true}}}}
 	set := map[string]bool{}
-	fields(reflect.ValueOf(*s), func(name string, zero bool) { set[name] = set[name] || !zero })
+	for _, s := range []*State{s, later} {
+		fields(reflect.ValueOf(*s), func(name string, zero bool) { set[name] = set[name] || !zero })
+	}
 	for name, ok := range set {
 		if !ok {
 			t.Errorf("%s is not set; put it into a fixture beside this one", name)
 		}
 	}
-	data := snapshotBytes(t, s)
-	released := golden(t, "snapshot-2", data)
-	if !bytes.Equal(released, data) {
-		t.Errorf("the state is written as\n%s, released was\n%s", data, released)
-	}
-	if back, err := ReadSnapshot(bytes.NewReader(released)); err != nil || !reflect.DeepEqual(back, s) {
-		t.Errorf("the snapshot is read as %+v, %v", back, err)
+	for name, s := range map[string]*State{"snapshot-2": s, "snapshot-3": later} {
+		data := snapshotBytes(t, s)
+		released := golden(t, name, data)
+		if !bytes.Equal(released, data) {
+			t.Errorf("the state is written as\n%s, released was\n%s", data, released)
+		}
+		if back, err := ReadSnapshot(bytes.NewReader(released)); err != nil || !reflect.DeepEqual(back, s) {
+			t.Errorf("%s is read as %+v, %v", name, back, err)
+		}
 	}
 }
 

@@ -63,6 +63,14 @@ func (SetGossipKeys) Kind() Kind { return KindSetGossipKeys }
 // author is implemented by commands that a person may have asked for; it names who.
 type author interface{ author() string }
 
+// Author is who asked for a command; empty for the cluster itself.
+func Author(c Command) string {
+	if a, ok := c.(author); ok {
+		return a.author()
+	}
+	return ""
+}
+
 func (c InitCluster) author() string   { return c.By }
 func (c SetNodeStatus) author() string { return c.By }
 func (c RemoveNode) author() string    { return c.By }

@@ -63,6 +63,9 @@ func (s *Store) Fatal() error {
 	return s.fatal
 }
 
+// Poke has subscribers look again, where they read more than this store.
+func (s *Store) Poke() { s.poke(true) }
+
 func (s *Store) poke(changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -77,20 +77,38 @@ type Person struct {
 	By    string `json:"by,omitempty"`
 }
 
-// Revocation shuts out the key of a node that was removed. A certificate for it may
-// live until Until.
+// Revocation shuts out the key of a node that is gone. It stands as long as a CA is
+// trusted that was there when the node was: a node that is cut off makes certificates
+// for itself with that, whatever the age of its first.
 type Revocation struct {
 	Key   string `json:"key"`
 	Node  string `json:"node"`
-	Until int64  `json:"until"` // stamp, ms
+	Until int64  `json:"until,omitempty"` // revokedFor later than Since, where there is no Since: stamp, ms
+	Since int64  `json:"since,omitempty"` // stamp, ms
+	// Left: it has left, or counts as if it had, since it was Lost: it was not told to
+	// leave, and may come back and believe itself a member. Neither: removed by hand.
+	Left bool `json:"left,omitempty"`
+	Lost bool `json:"lost,omitempty"`
 }
 
-// RevokedFor is how long (ms) a key stays revoked: longer than any certificate of a
-// node lives (90 days).
-const RevokedFor = 100 * 24 * 3600 * 1000
+// At is when the key was shut out: stamp, ms.
+func (r Revocation) At() int64 {
+	if r.Since == 0 {
+		return r.Until - revokedFor
+	}
+	return r.Since
+}
 
-// MaxPeople bounds the list: a cluster is steered by a team, not by its users.
-const MaxPeople = 200
+// revokedFor is how long (ms) a revocation without Since was meant to last.
+const revokedFor = 100 * 24 * 3600 * 1000
+
+const (
+	// MaxPeople bounds the list: a cluster is steered by a team, not by its users.
+	MaxPeople = 200
+	// MaxRevoked bounds the list: a node a day goes, for ten years, which is the life
+	// of a CA; with its end the list is emptied. Half a megabyte.
+	MaxRevoked = 4000
+)
 
 // Person returns the person of that name.
 func (t Trust) Person(name string) (Person, bool) {
@@ -101,10 +119,19 @@ func (t Trust) Person(name string) (Person, bool) {
 	return t.People[i], true
 }
 
-// IsRevoked says whether a key was that of a node that has been removed.
+// IsRevoked says whether a key is shut out.
 func (t Trust) IsRevoked(key string) bool {
-	_, ok := findRevocation(t.Revoked, key)
+	_, ok := t.Revocation(key)
 	return ok
+}
+
+// Revocation returns that of a key.
+func (t Trust) Revocation(key string) (Revocation, bool) {
+	i, ok := findRevocation(t.Revoked, key)
+	if !ok {
+		return Revocation{}, false
+	}
+	return t.Revoked[i], true
 }
 
 // Authority returns the CA with that digest.
@@ -131,8 +158,8 @@ func checkTrust(s *State) error {
 	if _, ok := t.Authority(t.Signer); t.Signer != "" && !ok || t.Signer == "" && len(t.Authorities) > 0 {
 		return fmt.Errorf("CA %q signs and is not trusted", t.Signer)
 	}
-	if len(t.People) > MaxPeople || len(t.Authorities) > 2 {
-		return fmt.Errorf("%d people, %d CAs", len(t.People), len(t.Authorities))
+	if len(t.People) > MaxPeople || len(t.Authorities) > 2 || len(t.Revoked) > MaxRevoked {
+		return fmt.Errorf("%d people, %d CAs, %d revoked keys", len(t.People), len(t.Authorities), len(t.Revoked))
 	}
 	for i := 1; i < len(t.People); i++ {
 		if t.People[i-1].Name >= t.People[i].Name {

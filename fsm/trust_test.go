@@ -79,15 +79,89 @@ func TestRemovedKey(t *testing.T) {
 		}
 		old := joiner("n2", "k2")
 		old.Version = "2"
-		refuse(t, s, PutNode{Node: old}, ErrExists, "another key")
+		refuse(t, s, PutNode{Node: old}, ErrRefused, "shut out")
 	}
-	left := must(t, s, SetNodeStatus{ID: "n2", Seen: n.Index, Status: NodeLeft})
-	if left.Trust.IsRevoked("k2") {
-		t.Error("one that leaves by itself is revoked")
+}
+
+// TestKeyOfOneThatLeft is shut out too, when it joins anew with another and when it is
+// removed at last, and does not come back by a command that was long under way.
+func TestKeyOfOneThatLeft(t *testing.T) {
+	s := must(t, trusted(t), Admit{Node: joiner("n2", "k2"), Token: "t1"})
+	n, _ := s.Node("n2")
+	lost := must(t, s, SetNodeStatus{ID: "n2", Seen: n.Index, Status: NodeLeft})
+	if r, ok := lost.Trust.Revocation("k2"); !ok || !r.Left || !r.Lost {
+		t.Errorf("it was lost: %+v, %v", r, ok)
 	}
-	later, _, err := Apply(gone, gone.Applied+1, 1, gone.Stamp+RevokedFor+1, RemoveNode{ID: "n1"})
-	if err != nil || later.Trust.IsRevoked("k2") || !later.Trust.IsRevoked("k1") {
-		t.Errorf("after its certificates have ended: %+v, %v", later.Trust.Revoked, err)
+	s = must(t, s, SetNodeStatus{ID: "n2", Seen: n.Index, Status: NodeDraining})
+	s = must(t, s, SetNodeStatus{ID: "n2", Seen: s.Applied, Status: NodeLeft})
+	if r, ok := s.Trust.Revocation("k2"); !ok || !r.Left || r.Lost || r.At() != s.Stamp {
+		t.Errorf("it was told to leave: %+v, %v", r, ok)
+	}
+	refuse(t, s, PutNode{Node: joiner("n2", "k2")}, ErrRefused, "shut out")
+	refuse(t, s, PutNode{Node: joiner("n2", "")}, ErrRefused, "shut out")
+	refuse(t, s, PutNode{Node: joiner("n9", "k2")}, ErrRefused, "shut out")
+	refuse(t, s, Admit{Node: joiner("n2", "k2"), Token: "t1"}, ErrRefused, "has left")
+	anew := must(t, s, Admit{Node: joiner("n2", "k9"), Token: "t1"})
+	if !anew.Trust.IsRevoked("k2") || anew.Trust.IsRevoked("k9") {
+		t.Errorf("%+v", anew.Trust.Revoked)
+	}
+	gone := must(t, s, RemoveNode{ID: "n2"})
+	if r, ok := gone.Trust.Revocation("k2"); !ok || r.Left {
+		t.Errorf("removed at last: %+v, %v", r, ok)
+	}
+	// A state in which one left and kept its key.
+	kept := *s
+	kept.Trust.Revoked = nil
+	if s := must(t, &kept, PutNode{Node: joiner("n2", "k9")}); !s.Trust.IsRevoked("k2") {
+		t.Error("a key that was replaced is good again")
+	}
+}
+
+// TestRevokedForAsLongAsItsCA is trusted, whatever the time: a node that is cut off
+// makes certificates for itself. What is left then is bounded.
+func TestRevokedForAsLongAsItsCA(t *testing.T) {
+	const day = 24 * 3600 * 1000
+	s := must(t, trusted(t), Admit{Node: joiner("n2", "k2"), Token: "t1"})
+	s = must(t, s, RemoveNode{ID: "n2"})
+	at := func(days int64, c Command) {
+		t.Helper()
+		next, _, err := Apply(s, s.Applied+1, 1, s.Stamp+days*day, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = next
+	}
+	at(101, RemoveNode{ID: "n1"})
+	if !s.Trust.IsRevoked("k2") {
+		t.Error("after 101 days the key is good again")
+	}
+	at(1, AddAuthority{Seen: s.Trust.Index, Authority: Authority{Digest: "ca2"}})
+	at(0, PutNode{Node: joiner("n3", "k3")})
+	at(1, RemoveNode{ID: "n3"}) // it could have a certificate of the new one
+	at(1, SetSigner{Seen: s.Trust.Index, Digest: "ca2"})
+	if len(s.Trust.Revoked) != 3 {
+		t.Errorf("while both are trusted: %+v", s.Trust.Revoked)
+	}
+	at(1, DropAuthority{Seen: s.Trust.Index, Digest: "ca1"})
+	if s.Trust.IsRevoked("k1") || s.Trust.IsRevoked("k2") || !s.Trust.IsRevoked("k3") {
+		t.Errorf("when the old one is gone: %+v", s.Trust.Revoked)
+	}
+	for i := range MaxRevoked + 1 {
+		id := fmt.Sprint("n", i+10)
+		s = must(t, s, PutNode{Node: joiner(id, "key"+id)})
+		if len(s.Trust.Revoked) < MaxRevoked {
+			s = must(t, s, RemoveNode{ID: id})
+			continue
+		}
+		refuse(t, s, RemoveNode{ID: id}, ErrOutOfRange, "orchctl ca rotate")
+		break
+	}
+	if err := Check(s); err != nil || len(s.Trust.Revoked) != MaxRevoked {
+		t.Errorf("%d, %v", len(s.Trust.Revoked), err)
+	}
+	old := Revocation{Key: "k", Until: revokedFor + 5}
+	if old.At() != 5 {
+		t.Errorf("%d", old.At())
 	}
 }
 

@@ -34,7 +34,14 @@ type one struct {
 	leader    *Client
 	heard     []RowRef
 	image     string // what every image means
+	shut      bool   // too many joins have failed
+	tried     []error
 }
+
+// whole has a server take everybody for all that there is: on a socket of a test.
+var whole = WithIdentify(func(*http.Request) Identity {
+	return Identity{Name: "root on n1", Role: fsm.RoleAdmin, Node: "n1"}
+})
 
 func (n *one) ImageID(context.Context, string) string { return n.image }
 
@@ -118,7 +125,7 @@ func serve(t *testing.T, n Node) *Client {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- NewServer(n, slog.New(slog.DiscardHandler)).Run(ctx, l) }()
+	go func() { ended <- NewServer(n, slog.New(slog.DiscardHandler), whole).Run(ctx, l) }()
 	c := NewClient(path, nil)
 	t.Cleanup(func() {
 		c.Close()
@@ -243,7 +250,7 @@ func TestEventsAreFollowed(t *testing.T) {
 // TestBadRequests are refused in the one shape, and nothing is lost.
 func TestBadRequests(t *testing.T) {
 	n, _ := leading(t)
-	h := NewServer(n, slog.New(slog.DiscardHandler)).routes()
+	h := NewServer(n, slog.New(slog.DiscardHandler), whole).routes()
 	before := n.View().Applied
 	for _, c := range []struct {
 		method, path, body string
@@ -276,7 +283,7 @@ func TestBadRequests(t *testing.T) {
 // TestWebPagesAreRefused: what a page in a browser on this machine could send.
 func TestWebPagesAreRefused(t *testing.T) {
 	n, _ := leading(t)
-	h := noBrowsers(NewServer(n, slog.New(slog.DiscardHandler)).routes())
+	h := noBrowsers(NewServer(n, slog.New(slog.DiscardHandler), whole).routes())
 	for _, c := range []struct {
 		host, origin string
 		want         int

@@ -42,17 +42,17 @@ func (c *Client) Archive(ctx context.Context, stale bool, w io.Writer) error {
 }
 
 func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) {
-	reply(w, struct{}{}, retry(r.Context(), true, func(ctx context.Context, _ bool) error {
+	s.shutOut(w, r, retry(r.Context(), true, func(ctx context.Context, _ bool) error {
 		return s.node.RemoveNode(ctx, r.PathValue("id"), r.URL.Query().Get("force") == "1", s.by(r))
 	}))
 }
 
 // RemoveNode takes a node out of the cluster that is lost for good, or with force one
 // that is alive.
-func (c *Client) RemoveNode(ctx context.Context, id string, force bool) error {
+func (c *Client) RemoveNode(ctx context.Context, id string, force bool) (o ShutOut, err error) {
 	path := "/v1/nodes/" + url.PathEscape(id)
 	if force {
 		path += "?force=1"
 	}
-	return c.call(ctx, http.MethodDelete, path, nil, nil)
+	return o, c.call(ctx, http.MethodDelete, path, nil, &o)
 }

@@ -11,7 +11,7 @@ import (
 type Identity struct {
 	Name string   // for the history, and for refusals
 	Role fsm.Role // of a person; empty is none
-	Node bool     // may speak as a node of the cluster
+	Node string   // ID of a node of the cluster that may speak as such
 	// Key is the digest of the public key that the caller has shown, a stranger's too;
 	// empty on the socket.
 	Key string
@@ -28,8 +28,8 @@ type Identify func(r *http.Request) Identity
 // WithIdentify has every request but /-/healthy and /-/ready judged by who sends it.
 func WithIdentify(f Identify) Option { return func(s *Server) { s.identify = f } }
 
-// trusted is for listeners that only this machine reaches: whoever does is all.
-func trusted(*http.Request) Identity { return Identity{Role: fsm.RoleAdmin, Node: true} }
+// nobody is who sends requests to a server that can not tell.
+func nobody(*http.Request) Identity { return Identity{} }
 
 // access is who may use a route: people from a role on, and nodes.
 type access struct {
@@ -38,7 +38,7 @@ type access struct {
 }
 
 func (a access) allows(who Identity) bool {
-	return a.nodes && who.Node || a.least != "" && who.Role.Includes(a.least)
+	return a.nodes && who.Node != "" || a.least != "" && who.Role.Includes(a.least)
 }
 
 // only serves those whom a route is for.
@@ -71,9 +71,4 @@ func denied(who Identity, a access, r *http.Request) string {
 }
 
 // by is who asks, for the history.
-func (s *Server) by(r *http.Request) string {
-	if who := s.identify(r); who.Name != "" {
-		return who.Name
-	}
-	return "operator"
-}
+func (s *Server) by(r *http.Request) string { return s.identify(r).Name }

@@ -115,7 +115,7 @@ func TestRollOutOverTheAPI(t *testing.T) {
 	}
 	list, err := c.History(ctx, "acts")
 	if err != nil || len(list) != 3 || list[0].Build != 3 || list[0].Why != "built again" || list[0].Outcome != fsm.Rolling ||
-		list[1].By != "operator" || list[1].Why != "release 2" || !slices.Equal(list[1].Changes, []Change{{"image", "acts:1", "acts:2"}}) {
+		list[1].By != "root on n1" || list[1].Why != "release 2" || !slices.Equal(list[1].Changes, []Change{{"image", "acts:1", "acts:2"}}) {
 		t.Fatalf("history %+v, %v", list, err)
 	}
 	good(t, n)

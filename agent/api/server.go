@@ -65,6 +65,8 @@ type Peer interface {
 	TakeVote(ctx context.Context, id string) error
 	// Suspect has the leader probe a row at once. It does not block.
 	Suspect(r RowRef)
+	// LeaderView is the table with all that has been committed; the leader's alone.
+	LeaderView(ctx context.Context) (*fsm.State, error)
 }
 
 // Node is all that the server asks of its node.
@@ -117,7 +119,7 @@ type Option func(*Server)
 
 // NewServer returns a server; Run starts it.
 func NewServer(node Node, log *slog.Logger, options ...Option) *Server {
-	s := &Server{node: node, log: log, identify: trusted}
+	s := &Server{node: node, log: log, identify: nobody}
 	for _, o := range options {
 		o(s)
 	}
@@ -242,6 +244,7 @@ func (s *Server) routes() http.Handler {
 		reply(w, struct{}{}, s.node.TakeVote(r.Context(), r.PathValue("id")))
 	})
 	among("POST /v1/suspect", s.suspect)
+	among("GET /v1/node/table", s.table)
 	s.trustRoutes(shared, admin, open)
 	return m
 }
@@ -301,6 +304,10 @@ func (s *Server) propose(w http.ResponseWriter, r *http.Request) {
 	_, c, err := fsm.Decode(data)
 	if err != nil {
 		fail(w, fmt.Errorf("%w: %w", ErrBad, err))
+		return
+	}
+	if err := mayPropose(s.identify(r), s.node.View(), c); err != nil {
+		fail(w, err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), writeTimeout)

@@ -12,14 +12,20 @@ import (
 
 // Truster decides who may take part in the cluster.
 type Truster interface {
-	// Admit takes a node into the cluster, whose connection has shown key from an address.
-	Admit(ctx context.Context, r AdmitRequest, key, from string) (Admitted, error)
+	// MayTry counts a join that an address begins, and refuses it where too many have
+	// failed. ended is to be told how it went; nil costs the address nothing.
+	MayTry(from string) (ended func(error), err error)
+	// Admit takes a node into the cluster, whose connection has shown key.
+	Admit(ctx context.Context, r AdmitRequest, key string) (Admitted, error)
 	Trust(ctx context.Context) (Trust, error)
 	JoinToken(ctx context.Context) (JoinToken, error)
 	// NewJoinToken makes the one token that lets nodes in.
 	NewJoinToken(ctx context.Context, o TokenOrder, by string) (JoinToken, error)
 	Grant(ctx context.Context, g GrantOrder, by string) (Granted, error)
 	Revoke(ctx context.Context, name, by string) error
+	// Unconfirmed names the nodes that do not say within a moment that they have
+	// applied all that this one has.
+	Unconfirmed(ctx context.Context) []string
 	// RotateCA and RotateGossip begin an exchange that the leader ends.
 	RotateCA(ctx context.Context, by string) error
 	RotateGossip(ctx context.Context, by string) error
@@ -128,7 +134,21 @@ type PersonInfo struct {
 // RevokedInfo is a node whose key is shut out.
 type RevokedInfo struct {
 	Node  string    `json:"node"`
-	Until time.Time `json:"until"`
+	Since time.Time `json:"since"`
+}
+
+// ShutOut says how far the word has come that somebody is shut out. It is committed.
+type ShutOut struct {
+	Unconfirmed []string `json:"unconfirmed"` // nodes; each refuses as soon as it hears of it
+}
+
+// shutOut answers when every node that answers knows, and names those that do not.
+func (s *Server) shutOut(w http.ResponseWriter, r *http.Request, err error) {
+	o := ShutOut{Unconfirmed: []string{}}
+	if err == nil {
+		o.Unconfirmed = append(o.Unconfirmed, s.node.Unconfirmed(r.Context())...)
+	}
+	reply(w, o, err)
 }
 
 // trustRoutes are those of this file; admin and read wrap a handler, and join is for
@@ -146,7 +166,7 @@ func (s *Server) trustRoutes(read, admin, join func(pattern string, h http.Handl
 	admin("POST /v1/token", s.newToken)
 	admin("POST /v1/people", s.grant)
 	admin("DELETE /v1/people/{name}", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, struct{}{}, retry(r.Context(), false, func(ctx context.Context, _ bool) error {
+		s.shutOut(w, r, retry(r.Context(), false, func(ctx context.Context, _ bool) error {
 			return s.node.Revoke(ctx, r.PathValue("name"), s.by(r))
 		}))
 	})
@@ -162,16 +182,30 @@ func (s *Server) trustRoutes(read, admin, join func(pattern string, h http.Handl
 // certificate have under a thousand.
 const maxAdmit = 16 << 10
 
+// tooManyPause comes before the answer to an address that has to wait: each of its
+// connections, of which a node keeps 512, can ask 20 times a second.
+const tooManyPause = 50 * time.Millisecond
+
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
+	ended, err := s.node.MayTry(r.RemoteAddr) // before a byte of it is read
+	if err != nil {
+		select { // or a flood would be as fast as it is cheap to refuse
+		case <-time.After(tooManyPause):
+		case <-r.Context().Done():
+		}
+		fail(w, err)
+		return
+	}
+	defer func() { ended(err) }()
 	var q AdmitRequest
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdmit)
-	if err := read(w, r, &q); err != nil {
+	if err = read(w, r, &q); err != nil {
 		fail(w, err)
 		return
 	}
 	var a Admitted
-	err := retry(r.Context(), true, func(ctx context.Context, _ bool) (err error) {
-		a, err = s.node.Admit(ctx, q, s.identify(r).Key, r.RemoteAddr)
+	err = retry(r.Context(), true, func(ctx context.Context, _ bool) (err error) {
+		a, err = s.node.Admit(ctx, q, s.identify(r).Key)
 		return err
 	})
 	reply(w, a, err)
@@ -256,8 +290,8 @@ func (c *Client) Grant(ctx context.Context, o GrantOrder) (g Granted, err error)
 }
 
 // Revoke shuts a person out.
-func (c *Client) Revoke(ctx context.Context, name string) error {
-	return c.call(ctx, http.MethodDelete, "/v1/people/"+url.PathEscape(name), nil, nil)
+func (c *Client) Revoke(ctx context.Context, name string) (o ShutOut, err error) {
+	return o, c.call(ctx, http.MethodDelete, "/v1/people/"+url.PathEscape(name), nil, &o)
 }
 
 // RotateCA begins the exchange of the CA.

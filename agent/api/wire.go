@@ -105,6 +105,8 @@ type Report struct {
 	LastIndex uint64 `json:"last_index"`
 	// TrustIndex is the version of CAs and gossip keys that the node uses.
 	TrustIndex uint64 `json:"trust_index"`
+	// Fenced: its disk takes no writes, so that it acknowledges nothing.
+	Fenced bool `json:"fenced,omitempty"`
 }
 
 // Load is the number of requests a node has in flight on a row.

@@ -182,13 +182,13 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 }
 
 func FuzzPropose(f *testing.F) {
-	data, err := fsm.Encode(0, fsm.Note{ID: "x", What: "note"})
+	data, err := fsm.Encode(0, fsm.Note{ID: "x", What: "note", By: "root on n1"})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(data)
 	n := &one{Store: fsm.NewStore(), leads: true}
-	h := NewServer(n, slog.New(slog.DiscardHandler)).routes()
+	h := NewServer(n, slog.New(slog.DiscardHandler), whole).routes()
 	f.Fuzz(func(t *testing.T, body []byte) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("POST", "/v1/propose", bytes.NewReader(body)))

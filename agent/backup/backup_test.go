@@ -3,6 +3,7 @@ package backup
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"orch/fsm"
 )
@@ -149,10 +151,10 @@ func TestPlaceKeepsTheNewest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if at, err := p.Newest(t.Context(), clusterID); err != nil || !at.IsZero() {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	if at, err := p.Newest(t.Context(), clusterID, start.Add(5*time.Hour)); err != nil || !at.IsZero() {
 		t.Errorf("newest of none: %v, %v", at, err)
 	}
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i := range 5 {
 		m := Meta{ClusterID: clusterID, TakenAt: start.Add(time.Duration(i) * time.Hour), Index: uint64(100 - i)} // time counts, not the index
 		if err := p.Put(t.Context(), m.Name(), []byte("x")); err != nil {
@@ -165,14 +167,14 @@ func TestPlaceKeepsTheNewest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := p.Prune(t.Context(), clusterID, 2); err != nil {
+	if err := p.Prune(t.Context(), clusterID, 2, start.Add(5*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	names, err := p.List(t.Context(), clusterID)
+	names, err := p.List(t.Context(), clusterID, start.Add(5*time.Hour))
 	if err != nil || len(names) != 2 || !strings.Contains(names[0], "T030000Z-97") || !strings.Contains(names[1], "T040000Z-96") {
 		t.Errorf("kept %v, %v", names, err)
 	}
-	if at, err := p.Newest(t.Context(), clusterID); err != nil || !at.Equal(start.Add(4*time.Hour)) {
+	if at, err := p.Newest(t.Context(), clusterID, start.Add(5*time.Hour)); err != nil || !at.Equal(start.Add(4*time.Hour)) {
 		t.Errorf("newest %v, %v", at, err)
 	}
 	for _, name := range foreign {
@@ -184,6 +186,65 @@ func TestPlaceKeepsTheNewest(t *testing.T) {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
+	}
+}
+
+// TestNobodyElseReadsAFile at any moment, whatever the umask: it is made with its mode,
+// and not given it afterwards.
+func TestNobodyElseReadsAFile(t *testing.T) {
+	defer unix.Umask(unix.Umask(0))
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(dir, ".orch-ff-20250101T000000Z-1.snap-123.tmp")
+	if err := os.WriteFile(cut, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	if _, err := unix.InotifyAddWatch(watch, dir, unix.IN_ATTRIB|unix.IN_CREATE); err != nil {
+		t.Fatal(err)
+	}
+	p, err := OpenPlace(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	m := Meta{ClusterID: clusterID, TakenAt: time.Now(), Index: 7}
+	if err := p.Put(t.Context(), m.Name(), []byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, m.Name())); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, err := os.Stat(cut); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was cut off stays: %v", err)
+	}
+	buf, made := make([]byte, 4096), 0
+	n, err := unix.Read(watch, buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e := buf[:n]; len(e) >= unix.SizeofInotifyEvent; {
+		mask, length := binary.NativeEndian.Uint32(e[4:]), binary.NativeEndian.Uint32(e[12:])
+		if mask&unix.IN_ATTRIB != 0 {
+			t.Errorf("the mode of %s was changed", e[unix.SizeofInotifyEvent:][:length])
+		}
+		made++
+		e = e[unix.SizeofInotifyEvent+length:]
+	}
+	if made == 0 {
+		t.Error("no file was made")
+	}
+	if err := os.Chmod(dir, 0o770); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenPlace(t.Context(), dir); !errors.Is(err, ErrPlace) || !strings.Contains(err.Error(), "chmod go-w "+dir) {
+		t.Errorf("a folder that others may write to: %v", err)
 	}
 }
 

@@ -28,14 +28,18 @@ type Place struct {
 // ErrPlace means that a place is named wrongly.
 var ErrPlace = errors.New("not a place for snapshots")
 
-// OpenPlace opens a folder (an absolute path, made when it is missing) or a bucket
-// (s3://BUCKET?region=REGION&prefix=FOLDER/; credentials come from the environment, the AWS files or
+// OpenPlace opens a folder (an absolute path, made when it is missing, which nobody else
+// may write to) or a bucket (s3://BUCKET?region=REGION&prefix=FOLDER/; credentials come from the environment, the AWS files or
 // the machine's role, never from here).
 func OpenPlace(ctx context.Context, to string) (*Place, error) {
 	if filepath.IsAbs(to) {
 		b, err := fileblob.OpenBucket(to, &fileblob.Options{CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", to, err)
+		}
+		if err := ownFolder(to); err != nil {
+			b.Close()
+			return nil, err
 		}
 		return &Place{b, to}, nil
 	}
@@ -47,6 +51,19 @@ func OpenPlace(ctx context.Context, to string) (*Place, error) {
 		return nil, fmt.Errorf("open %s: %w", to, err)
 	}
 	return &Place{b, to}, nil
+}
+
+// ownFolder refuses a folder in which others could put files in the place of ours. What
+// they may list there is names: the files themselves are for this user alone.
+func ownFolder(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	if mode := info.Mode(); mode.Perm()&0o022 != 0 && mode&os.ModeSticky == 0 {
+		return fmt.Errorf("%w: others may write to %s (mode %04o): run 'chmod go-w %s'", ErrPlace, dir, mode.Perm(), dir)
+	}
+	return nil
 }
 
 // CheckPlace says what is wrong with the name of a place.
@@ -75,19 +92,56 @@ func (m Meta) Name() string {
 
 // Put stores a file as a whole or not at all.
 func (p *Place) Put(ctx context.Context, name string, body []byte) error {
-	if err := p.bucket.WriteAll(ctx, name, body, &blob.WriterOptions{ContentType: "application/x-tar"}); err != nil {
-		return fmt.Errorf("put %s into %s: %w", name, p.url, err)
+	err := error(nil)
+	if filepath.IsAbs(p.url) {
+		err = putFile(p.url, name, body)
+	} else {
+		err = p.bucket.WriteAll(ctx, name, body, &blob.WriterOptions{ContentType: "application/x-tar"})
 	}
-	if filepath.IsAbs(p.url) { // specs are in it, and what they hold is not for others
-		if err := os.Chmod(filepath.Join(p.url, name), 0o600); err != nil {
-			return fmt.Errorf("put %s: %w", name, err)
-		}
+	if err != nil {
+		return fmt.Errorf("put %s into %s: %w", name, p.url, err)
 	}
 	return nil
 }
 
-// List returns the names of a cluster's files, the oldest first.
-func (p *Place) List(ctx context.Context, clusterID string) ([]string, error) {
+// putFile writes a file that is this user's alone from its first byte on: specs are in it,
+// and what they hold is not for others. The bucket's own writer goes by the umask.
+func putFile(dir, name string, body []byte) error {
+	cut, err := filepath.Glob(filepath.Join(dir, ".orch-*.snap-*.tmp")) // of a writer that was cut off
+	if err != nil {
+		return err
+	}
+	for _, old := range cut {
+		if err := os.Remove(old); err != nil {
+			return err
+		}
+	}
+	f, err := os.CreateTemp(dir, "."+name+"-*.tmp") // of mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(body)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, name))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// maxAhead is how far the clock of another node may be ahead. A file that is dated later
+// than that was named by a clock that was wrong, and says nothing of its age.
+const maxAhead = 5 * time.Minute
+
+// List returns the names of a cluster's files, the oldest first; those that are dated in
+// the future of now go before all others.
+func (p *Place) List(ctx context.Context, clusterID string, now time.Time) ([]string, error) {
 	var names []string
 	for it := p.bucket.List(&blob.ListOptions{Prefix: "orch-" + clusterID + "-"}); ; {
 		o, err := it.Next(ctx)
@@ -101,24 +155,39 @@ func (p *Place) List(ctx context.Context, clusterID string) ([]string, error) {
 			names = append(names, o.Key)
 		}
 	}
-	slices.SortFunc(names, func(a, b string) int { return strings.Compare(stampOf(a), stampOf(b)) })
+	limit := now.Add(maxAhead).UTC().Format(stampLayout)
+	slices.SortFunc(names, func(a, b string) int {
+		x, y := stampOf(a), stampOf(b)
+		if late := x > limit; late != (y > limit) {
+			if late {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(x, y)
+	})
 	return names, nil
 }
 
 func stampOf(name string) string { return nameRE.FindStringSubmatch(name)[2] }
 
-// Newest is when the newest file of a cluster was taken; zero where there is none.
-func (p *Place) Newest(ctx context.Context, clusterID string) (time.Time, error) {
-	names, err := p.List(ctx, clusterID)
+// Newest is when the newest file of a cluster was taken that is not dated in the future;
+// zero where there is none.
+func (p *Place) Newest(ctx context.Context, clusterID string, now time.Time) (time.Time, error) {
+	names, err := p.List(ctx, clusterID, now)
 	if err != nil || len(names) == 0 {
 		return time.Time{}, err
 	}
-	return time.Parse(stampLayout, stampOf(names[len(names)-1]))
+	at, err := time.Parse(stampLayout, stampOf(names[len(names)-1]))
+	if at.After(now.Add(maxAhead)) {
+		at = time.Time{}
+	}
+	return at, err
 }
 
 // Prune removes the oldest files of a cluster until keep are left.
-func (p *Place) Prune(ctx context.Context, clusterID string, keep int) error {
-	names, err := p.List(ctx, clusterID)
+func (p *Place) Prune(ctx context.Context, clusterID string, keep int, now time.Time) error {
+	names, err := p.List(ctx, clusterID, now)
 	if err != nil {
 		return err
 	}

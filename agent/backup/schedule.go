@@ -100,7 +100,7 @@ func (x *Schedule) turn(ctx context.Context) error {
 	x.mu.Lock()
 	last := x.last
 	x.mu.Unlock()
-	if !last.IsZero() && time.Since(last) < x.cfg.Every {
+	if !last.IsZero() && !x.due(last) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
@@ -108,6 +108,13 @@ func (x *Schedule) turn(ctx context.Context) error {
 	newest, err := x.put(ctx, last)
 	x.note(newest, err)
 	return err
+}
+
+// due says whether a file follows the one of a time. One that is dated in the future says
+// nothing: this clock was ahead, or another's.
+func (x *Schedule) due(last time.Time) bool {
+	age := time.Since(last)
+	return age >= x.cfg.Every || age < -maxAhead
 }
 
 func (x *Schedule) put(ctx context.Context, last time.Time) (_ time.Time, err error) {
@@ -118,7 +125,7 @@ func (x *Schedule) put(ctx context.Context, last time.Time) (_ time.Time, err er
 	defer p.Close()
 	v := x.source.View()
 	if last.IsZero() { // the first look of this leader
-		if last, err = p.Newest(ctx, v.ClusterID); err != nil || time.Since(last) < x.cfg.Every {
+		if last, err = p.Newest(ctx, v.ClusterID, time.Now()); err != nil || !x.due(last) {
 			return last, err
 		}
 	}
@@ -131,7 +138,7 @@ func (x *Schedule) put(ctx context.Context, last time.Time) (_ time.Time, err er
 		return last, err
 	}
 	x.cfg.Logger.Info("snapshot file written", "to", x.cfg.To, "name", m.Name(), "index", m.Index)
-	return m.TakenAt, p.Prune(ctx, v.ClusterID, x.cfg.Keep)
+	return m.TakenAt, p.Prune(ctx, v.ClusterID, x.cfg.Keep, time.Now())
 }
 
 // note keeps what came of a turn; it logs the change, not each failure.

@@ -100,3 +100,48 @@ func TestFailureIsShownUntilItIsMended(t *testing.T) {
 		<-ended
 	})
 }
+
+// TestFileFromTheFuture is one of a clock that was wrong: files are written all the same,
+// and kept, also when this node's own clock is set back.
+func TestFileFromTheFuture(t *testing.T) {
+	dir := t.TempDir()
+	v := state(t)
+	synctest.Test(t, func(t *testing.T) {
+		for i := range 3 {
+			m := Meta{ClusterID: v.ClusterID, TakenAt: time.Now().AddDate(10, 0, i), Index: 3}
+			if err := os.WriteFile(filepath.Join(dir, m.Name()), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := &node{v: v}
+		n.leads.Store(true)
+		x := schedule(n, dir)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- x.Run(ctx) }()
+		pass := func(d time.Duration) { <-time.After(d); synctest.Wait() }
+		here := func() (list []string) {
+			for _, f := range files(t, dir) {
+				if at, err := time.Parse(stampLayout, stampOf(filepath.Base(f))); err != nil || !at.After(time.Now()) {
+					list = append(list, f)
+				}
+			}
+			return list
+		}
+		for want := 1; want <= 3; want++ {
+			pass(2 * time.Second)
+			if got := here(); len(got) != want || len(files(t, dir)) != 3 {
+				t.Fatalf("of now %v, of %v", got, files(t, dir))
+			}
+			pass(time.Hour)
+		}
+		x.note(time.Now().Add(48*time.Hour), nil) // as it was by the clock before
+		before := here()
+		pass(2 * time.Second)
+		if got := here(); len(got) != 3 || got[2] == before[2] {
+			t.Errorf("after the clock was set back: %v, before %v", got, before)
+		}
+		cancel()
+		<-ended
+	})
+}

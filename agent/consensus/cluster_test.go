@@ -179,7 +179,7 @@ func newCluster(t testing.TB, n int, edit func(i int, cfg *Config)) *cluster {
 		if err := leader.AddNonvoter(ctx, s.cfg.ID, s.Addr()); err != nil {
 			t.Fatal(err)
 		}
-		until(t, s.cfg.ID+" has caught up", func() bool { return leader.CaughtUp(s.Status().Applied) && s.Status().Applied > 0 })
+		until(t, s.cfg.ID+" has caught up", func() bool { at := s.Status().Applied; return at > 0 && at >= leader.Status().Commit })
 		if err := leader.AddVoter(ctx, s.cfg.ID, s.Addr()); err != nil {
 			t.Fatal(err)
 		}

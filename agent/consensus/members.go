@@ -9,10 +9,6 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// caughtUpLag is how many commands a node may be behind and still count as
-// caught up: raft-autopilot's default, about a second of a busy cluster.
-const caughtUpLag = 250
-
 // ErrMember means that a change of members cannot be made as asked.
 var ErrMember = errors.New("change of members refused")
 
@@ -160,10 +156,4 @@ func (n *Node) Transfer(ctx context.Context, to string) error {
 		return fmt.Errorf("transfer leadership: %w", err)
 	}
 	return nil
-}
-
-// CaughtUp reports, on the leader, whether a node that has applied so much may
-// be given a vote.
-func (n *Node) CaughtUp(applied uint64) bool {
-	return n.leading.Load() && applied+caughtUpLag >= n.raft.Load().CommitIndex()
 }

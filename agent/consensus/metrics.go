@@ -33,6 +33,8 @@ func newMetrics(n *Node) *metrics {
 	gauge("leader", "1 while this node leads.", func() float64 { return flag(n.leading.Load()) })
 	gauge("fenced", "1 while the disk does not take writes and this node takes no part.", func() float64 { return flag(n.fence.isUp()) })
 	gauge("append_p999_seconds", "99.9th percentile of the newest appends to raft.db.", func() float64 { return n.pace.p999().Seconds() })
+	gauge("snapshots", "Snapshots in the data folder: two, or three while one is made.", func() float64 { count, _ := snapshotsIn(n.cfg.Dir); return float64(count) })
+	gauge("snapshot_bytes", "Size of the snapshots in the data folder.", func() float64 { _, size := snapshotsIn(n.cfg.Dir); return float64(size) })
 	gauge("db_bytes", "Size of raft.db, which never shrinks.", func() float64 { return float64(n.Status().DBBytes) })
 	return m
 }

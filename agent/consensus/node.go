@@ -118,10 +118,8 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 			err = errors.Join(err, n.bolt.Close())
 		}
 	}()
-	layer := raft.StreamLayer(nil)
-	if cfg.Layer != nil {
-		layer = streams{cfg.Layer}
-	} else {
+	layer := cfg.Layer
+	if layer == nil {
 		if layer, err = listenPlain(cfg.Addr); err != nil {
 			return nil, err
 		}
@@ -130,7 +128,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 	if cfg.wrapDisk != nil {
 		n.raw = cfg.wrapDisk(n.bolt)
 	}
-	n.gate = newGate(layer)
+	n.gate = newGate(streams{layer})
 	n.fence = newFence(cfg.StallLimit, n.gate, n.log)
 	if err := n.layStores(); err != nil {
 		return nil, errors.Join(err, n.gate.Close())

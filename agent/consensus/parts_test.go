@@ -257,6 +257,7 @@ func TestMetrics(t *testing.T) {
 	c := newCluster(t, 1, func(_ int, cfg *Config) { cfg.Registry = r })
 	s := c.leader()
 	c.propose("x")
+	must(t, s.raft.Load().Snapshot().Error())
 	all, err := r.Gather()
 	must(t, err)
 	got := map[string]float64{}
@@ -265,6 +266,9 @@ func TestMetrics(t *testing.T) {
 	}
 	if got["orch_raft_leader"] != 1 || got["orch_raft_fenced"] != 0 || got["orch_raft_db_bytes"] < 4096 || got["orch_raft_applied_index"] < 2 {
 		t.Errorf("metrics %v", got)
+	}
+	if got["orch_raft_snapshots"] != 1 || got["orch_raft_snapshot_bytes"] < 20 {
+		t.Errorf("snapshots: %v", got)
 	}
 	s.close(t)
 	if all, err := r.Gather(); err != nil || len(all) != 0 {

@@ -20,6 +20,7 @@ type Status struct {
 	Applied     uint64
 	LastIndex   uint64
 	LastContact time.Time // with a leader; zero when there was none
+	Leaderless  time.Time // since when this node hears no leader; zero while it hears one
 	DBBytes     int64     // size of raft.db, which never shrinks
 	DiskP999    time.Duration
 	Fenced      bool
@@ -42,6 +43,7 @@ func (n *Node) Status() Status {
 		LastIndex: r.LastIndex(), LastContact: r.LastContact(), DiskP999: n.pace.p999(),
 	}
 	s.LeaderID, s.LeaderAddr = n.Leader()
+	s.Leaderless = n.Leaderless()
 	switch state := r.State(); {
 	case n.leading.Load():
 		s.State = "leader"
@@ -66,6 +68,12 @@ func (n *Node) Status() Status {
 	s.Impaired = append(s.Impaired, n.watching.impaired()...)
 	return s
 }
+
+// Leaderless is since when this node hears no leader; zero while it hears one.
+func (n *Node) Leaderless() time.Time { return n.watching.since() }
+
+// Fenced says whether the disk takes no writes, so that this node acknowledges nothing.
+func (n *Node) Fenced() bool { return n.fence.isUp() }
 
 // Leader returns the leader that this node knows of, or "" and "". A node whose
 // own leadership a fence has ended does not name itself.

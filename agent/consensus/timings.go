@@ -15,6 +15,9 @@ type Timings struct {
 
 	RPC   time.Duration // one message and its answer, a write to the follower's disk included
 	Stall time.Duration // a write to disk that takes longer fences the node
+	// Stable is how long a new member must keep up without a break until it gets its
+	// vote: several elections, so that one that comes and goes does not stop writes.
+	Stable time.Duration
 
 	SnapshotInterval  time.Duration // how often the threshold is looked at
 	SnapshotThreshold uint64        // commands since the last snapshot that make a new one
@@ -53,21 +56,21 @@ func Profile(name string) (Timings, error) {
 		// of what an idle leader costs, 1.3% of a core.
 		t.Commit = 75 * time.Millisecond
 		// Longer than the longest write that is not a stall.
-		t.RPC, t.Stall = 2*time.Second, time.Second
+		t.RPC, t.Stall, t.Stable = 2*time.Second, time.Second, 2*time.Second
 	case "cloud":
 		// Round trips of 1-3 ms between zones; network disks stall for 100-200
 		// ms now and then, which must not look like a death.
 		t.Heartbeat, t.Election = time.Second, time.Second
 		t.LeaderLease = 750 * time.Millisecond
 		t.Commit = 50 * time.Millisecond // hashicorp/raft's own choice
-		t.RPC, t.Stall = 5*time.Second, 3*time.Second
+		t.RPC, t.Stall, t.Stable = 5*time.Second, 3*time.Second, 5*time.Second
 	case "wan":
 		// Round trips of 50-200 ms with losses: one retransmission (up to 1 s
 		// with back-off) must fit into a heartbeat time-out.
 		t.Heartbeat, t.Election = 3*time.Second, 3*time.Second
 		t.LeaderLease = 2500 * time.Millisecond
 		t.Commit = 200 * time.Millisecond // at most one round trip more
-		t.RPC, t.Stall = 10*time.Second, 5*time.Second
+		t.RPC, t.Stall, t.Stable = 10*time.Second, 5*time.Second, 10*time.Second
 	default:
 		return Timings{}, fmt.Errorf("profile %q: choose \"lan\", \"cloud\" or \"wan\"", name)
 	}

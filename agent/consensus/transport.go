@@ -3,7 +3,9 @@ package consensus
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,10 +26,46 @@ func (transport) SetHeartbeatHandler(func(raft.RPC)) {}
 // outlives a Raft that is started anew. Node.Close closes the real one.
 func (transport) Close() error { return nil }
 
-// Layer makes and takes the connections between nodes, and knows who is at the other end.
+// The methods below send to a member by its name too. An address alone may be another
+// node's by now, whose answers would count for the member that was there.
+
+// AppendEntries implements raft.Transport.
+func (t transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
+	return t.NetworkTransport.AppendEntries(id, named(id, at), q, r)
+}
+
+// RequestVote implements raft.Transport.
+func (t transport) RequestVote(id raft.ServerID, at raft.ServerAddress, q *raft.RequestVoteRequest, r *raft.RequestVoteResponse) error {
+	return t.NetworkTransport.RequestVote(id, named(id, at), q, r)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t transport) RequestPreVote(id raft.ServerID, at raft.ServerAddress, q *raft.RequestPreVoteRequest, r *raft.RequestPreVoteResponse) error {
+	return t.NetworkTransport.RequestPreVote(id, named(id, at), q, r)
+}
+
+// InstallSnapshot implements raft.Transport.
+func (t transport) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, q *raft.InstallSnapshotRequest, r *raft.InstallSnapshotResponse, data io.Reader) error {
+	return t.NetworkTransport.InstallSnapshot(id, named(id, at), q, r, data)
+}
+
+// TimeoutNow implements raft.Transport.
+func (t transport) TimeoutNow(id raft.ServerID, at raft.ServerAddress, q *raft.TimeoutNowRequest, r *raft.TimeoutNowResponse) error {
+	return t.NetworkTransport.TimeoutNow(id, named(id, at), q, r)
+}
+
+// nameMark ends the name in front of an address; no name and no address has it.
+const nameMark = "@"
+
+func named(id raft.ServerID, at raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(id) + nameMark + at
+}
+
+// Layer makes and takes the connections between nodes, and knows who is at the other
+// end: Dial fails where another node than id answers.
 type Layer interface {
 	net.Listener
-	Dial(addr string, timeout time.Duration) (net.Conn, error)
+	Dial(id, addr string, timeout time.Duration) (net.Conn, error)
 }
 
 // streams is a Layer as Raft wants it.
@@ -35,7 +73,11 @@ type streams struct{ Layer }
 
 // Dial implements raft.StreamLayer.
 func (s streams) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return s.Layer.Dial(string(addr), timeout)
+	id, at, ok := strings.Cut(string(addr), nameMark)
+	if !ok {
+		return nil, fmt.Errorf("raft connection to %s: nobody is named", addr)
+	}
+	return s.Layer.Dial(id, at, timeout)
 }
 
 // maxInbound bounds connections from peers: each has one for heartbeats and one
@@ -172,7 +214,7 @@ func (c *gatedConn) Close() error {
 // loopback alone.
 type plainTCP struct{ net.Listener }
 
-func listenPlain(addr string) (raft.StreamLayer, error) {
+func listenPlain(addr string) (Layer, error) {
 	a, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("raft address %q: %w; write it as IP:PORT", addr, err)
@@ -190,7 +232,7 @@ func listenPlain(addr string) (raft.StreamLayer, error) {
 	return plainTCP{l}, nil
 }
 
-// Dial implements raft.StreamLayer.
-func (plainTCP) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", string(addr), timeout)
+// Dial implements Layer. It can not tell who answers.
+func (plainTCP) Dial(_, addr string, timeout time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", addr, timeout)
 }

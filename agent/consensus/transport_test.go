@@ -22,7 +22,7 @@ type tlsLayer struct {
 	config *tls.Config
 }
 
-func (l *tlsLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
+func (l *tlsLayer) Dial(_, addr string, timeout time.Duration) (net.Conn, error) {
 	return tls.DialWithDialer(&net.Dialer{Timeout: timeout}, "tcp", addr, l.config)
 }
 

@@ -48,6 +48,8 @@ type watcher struct {
 	// excluded: the cluster goes on without this node; see Exclude.
 	excluded *Impairment
 	silent   map[string]time.Time // peers whose heartbeats fail, since when
+	// leaderless is since when no leader is heard; zero while one is.
+	leaderless time.Time
 }
 
 // refusals notes since when every request is refused for a transfer of
@@ -134,6 +136,7 @@ func (n *Node) watch(ctx context.Context) {
 		case <-tick.C:
 			n.prove(ctx)
 			n.checkTransfer()
+			n.checkLeader(time.Now())
 		case <-slow.C:
 			n.checkPace()
 			n.checkTrailing(time.Now())
@@ -173,6 +176,30 @@ func (n *Node) prove(ctx context.Context) {
 		defer cancel()
 		w.proving <- n.Barrier(ctx)
 	}()
+}
+
+// checkLeader notes since when this node hears no leader. While it is fenced it hears
+// nobody, though Raft, whose loop waits for the disk, names the last one on.
+func (n *Node) checkLeader(now time.Time) {
+	id, _ := n.Leader()
+	if n.fence.isUp() {
+		id = ""
+	}
+	w := &n.watching
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case id != "":
+		w.leaderless = time.Time{}
+	case w.leaderless.IsZero():
+		w.leaderless = now
+	}
+}
+
+func (w *watcher) since() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.leaderless
 }
 
 // checkPace says when heartbeats may wait behind writes for longer than the

@@ -29,6 +29,9 @@ type cluster struct {
 	silent   map[string]bool           // nodes whose API does not answer
 	inFlight map[string]map[rowKey]int // by node
 	behind   map[string]uint64         // how far a node's state and proxy lag
+	fenced   map[string]bool           // nodes whose disk takes no writes
+	unheard  map[string]bool           // nodes that the leader's heartbeats do not reach
+	refuses  map[string]bool           // changes of members that fail
 	voters   map[string]Voter
 	changes  []string // of Raft's members
 	stopped  map[rowKey]time.Time
@@ -37,7 +40,7 @@ type cluster struct {
 func newCluster(t *testing.T, nodes ...string) *cluster {
 	c := &cluster{
 		t: t, store: fsm.NewStore(), net: newNetwork(), gossip: map[string]string{}, silent: map[string]bool{},
-		inFlight: map[string]map[rowKey]int{}, behind: map[string]uint64{}, voters: map[string]Voter{}, stopped: map[rowKey]time.Time{},
+		inFlight: map[string]map[rowKey]int{}, behind: map[string]uint64{}, voters: map[string]Voter{}, fenced: map[string]bool{}, unheard: map[string]bool{}, refuses: map[string]bool{}, stopped: map[rowKey]time.Time{},
 	}
 	c.must(fsm.InitCluster{ClusterID: "test"})
 	for _, id := range nodes {
@@ -133,7 +136,7 @@ func (c *cluster) Report(_ context.Context, id string) (Report, error) {
 		return Report{}, errSilentNode
 	}
 	at := c.store.View().Applied - c.behind[id]
-	r := Report{Applied: at, Serving: at}
+	r := Report{Applied: at, Serving: at, Fenced: c.fenced[id]}
 	for k, n := range c.inFlight[id] {
 		r.Loads = append(r.Loads, Load{k.service, k.number, k.generation, n})
 	}
@@ -167,11 +170,27 @@ func (c *cluster) Voters() ([]Voter, error) {
 	return out, nil
 }
 
+// Silent implements Voters.
+func (c *cluster) Silent() map[string]time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]time.Time{}
+	for id, is := range c.unheard {
+		if is {
+			out[id] = time.Now()
+		}
+	}
+	return out
+}
+
 func (c *cluster) change(what, id string, f func()) error {
-	c.set(func() {
-		c.changes = append(c.changes, what+" "+id)
-		f()
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refuses[what+" "+id] {
+		return errors.New("refused")
+	}
+	c.changes = append(c.changes, what+" "+id)
+	f()
 	return nil
 }
 

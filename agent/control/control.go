@@ -64,6 +64,7 @@ type Load struct {
 type Report struct {
 	Applied uint64 // index its state has reached
 	Serving uint64 // index of the table its proxy serves from
+	Fenced  bool   // its disk takes no writes: it acknowledges nothing
 	Loads   []Load
 }
 
@@ -88,6 +89,8 @@ type Voter struct {
 // Voters changes Raft's configuration.
 type Voters interface {
 	Voters() ([]Voter, error)
+	// Silent are the members that the leader's heartbeats do not reach, and since when.
+	Silent() map[string]time.Time
 	AddNonvoter(ctx context.Context, id, addr string) error
 	AddVoter(ctx context.Context, id, addr string) error
 	Remove(ctx context.Context, id string) error
@@ -102,12 +105,12 @@ type Config struct {
 	// DialAddr is where this node reaches a row.
 	DialAddr func(v *fsm.State, row fsm.Container) string
 	// Dial connects to a row; net.Dialer's where nil.
-	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
-	Now       func() int64   // stamp, ms
-	Jitter    func() float64 // 0 to 1
-	ReapAfter time.Duration  // how long a node may be dead until it loses its vote
-	Logger    *slog.Logger
-	Registry  prometheus.Registerer // may be nil
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	Now      func() int64   // stamp, ms
+	Jitter   func() float64 // 0 to 1
+	Stable   time.Duration  // how long a member must have been fit to get its vote
+	Logger   *slog.Logger
+	Registry prometheus.Registerer // may be nil
 }
 
 // Control of one node; it acts only while that node leads.
@@ -129,8 +132,8 @@ func New(cfg Config, views Views, prop Proposer, members Members, peers Peers, v
 	if cfg.Interval <= 0 {
 		cfg.Interval = defaultInterval
 	}
-	if cfg.ReapAfter <= 0 {
-		cfg.ReapAfter = defaultReapAfter
+	if cfg.Stable <= 0 {
+		cfg.Stable = defaultStable
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -262,7 +262,7 @@ func TestBackOff(t *testing.T) {
 			}
 		}
 		c.within(time.Second, "waits again", func(*fsm.State) bool { return row(t, c, 2).RetryAt > stamp() })
-		p := Upcoming(c.View(), stamp())
+		p := Upcoming(c.View(), stamp(), nil)
 		if len(p) != 1 || p[0].What != "relaunch acts/2" || p[0].DueMS > 60_000 || p[0].DueMS < 50_000 {
 			t.Errorf("pending: %+v", p)
 		}

@@ -7,9 +7,17 @@ const (
 	// defaultInterval is the time between two probes of a container: the original
 	// orchestrator's.
 	defaultInterval = time.Second
-	// defaultReapAfter is how long a node may be dead before it loses its vote: a
-	// day, so that no night of repairs costs a quorum.
-	defaultReapAfter = 24 * time.Hour
+	// reapAfter is how long a node may be dead before it loses its vote, and what still
+	// runs on it its place: a day, so that no night of repairs costs a quorum.
+	reapAfter = 24 * time.Hour
+	// defaultStable is how long a new member must have been fit without a break until
+	// it gets its vote: of three voters one that comes and goes stops every write. On
+	// one network two seconds are several elections; agent takes it from the profile.
+	defaultStable = 2 * time.Second
+	// lagLimit is how long a member may take to apply what the leader had applied, and
+	// still count as one that acknowledges: several times what an idle follower hears
+	// late of a commit on the slowest profile (0.4 s).
+	lagLimit = 2 * time.Second
 
 	// maxProbes at once, each a goroutine and a connection: as many as a service
 	// may have containers, so that a round in which none answers still fits into
@@ -59,8 +67,8 @@ const (
 	// reportTimeout bounds the question to one node. One that does not answer holds
 	// up a drain until its deadline, or until it is known to be dead.
 	reportTimeout = 500 * time.Millisecond
-	// catchUpInterval is the time between two questions to a node that waits for
-	// its vote: a follower hears of a commit within half of it.
+	// catchUpInterval is the time between two questions to the members while a change
+	// of them is due: a follower hears of a commit within twice of it.
 	catchUpInterval = 100 * time.Millisecond
 	// suspectAfter is how long gossip must doubt a node until the table says so:
 	// shorter doubts are the noise of a busy machine.

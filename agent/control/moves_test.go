@@ -24,7 +24,7 @@ func rowsOn(v *fsm.State) map[string]int {
 func TestDrainNode(t *testing.T) {
 	rolling(t, 6, nil, func(c *cluster, stop func()) {
 		c.must(fsm.DrainNode{ID: "b", Deadline: stamp() + 600_000})
-		if p := Upcoming(c.View(), stamp()); len(p) != 1 || p[0].What != "move what is left off node b" || p[0].DueMS < 599_000 {
+		if p := Upcoming(c.View(), stamp(), nil); len(p) != 1 || p[0].What != "move what is left off node b" || p[0].DueMS < 599_000 {
 			t.Errorf("pending: %+v", p)
 		}
 		c.within(10*time.Second, "its rows are elsewhere", keeps(t, 6, 7, func(v *fsm.State) bool { return len(v.RowsOn("b")) == 0 && settled(6, "acts:1")(v) }))
@@ -56,6 +56,17 @@ func TestDrainNodeDeadline(t *testing.T) {
 		c.must(fsm.DrainNode{ID: "b", Deadline: stamp() + 60_000})
 		c.always(59*time.Second, "no stand-in, no move", healthyRows(3))
 		c.within(10*time.Second, "moved at the deadline", func(v *fsm.State) bool { return len(v.RowsOn("b")) == 0 && len(v.Rotation("acts")) == 3 })
+	})
+}
+
+// TestDrainOfADeadDaemon: no deadline frees a machine of what nobody can stop there, so
+// that its rows wait for their stand-ins, one after the other.
+func TestDrainOfADeadDaemon(t *testing.T) {
+	rolling(t, 6, nil, func(c *cluster, _ func()) {
+		c.set(func() { c.gossip["b"], c.silent["b"] = "dead", true })
+		c.within(2*time.Second, "dead", status("b", fsm.NodeDead))
+		c.must(fsm.DrainNode{ID: "b", Deadline: stamp() + 1})
+		c.within(10*time.Second, "its rows are elsewhere", keeps(t, 6, 7, func(v *fsm.State) bool { return len(v.RowsOn("b")) == 0 && settled(6, "acts:1")(v) }))
 	})
 }
 

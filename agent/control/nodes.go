@@ -2,7 +2,8 @@ package control
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 type roll struct {
 	*term
 	missing map[string]time.Time // since when gossip has not known a node of the table
-	targets map[string]uint64    // index a non-voter must have reached to get its vote
-	failing string               // the last change of members that failed
+	forms   map[string]*form     // of Raft's members, while a change of them is due
+	failing map[string]bool      // changes of members that have failed, by what they are
 }
 
 // sighting is what is known of a node in one pass.
@@ -28,7 +29,7 @@ type sighting struct {
 }
 
 func newRoll(t *term) *roll {
-	return &roll{term: t, missing: map[string]time.Time{}, targets: map[string]uint64{}}
+	return &roll{term: t, missing: map[string]time.Time{}, failing: map[string]bool{}}
 }
 
 func (r *roll) run(ctx context.Context) error { return r.every(ctx, r.members.Kick, r.pass) }
@@ -42,8 +43,8 @@ func (r *roll) pass(ctx context.Context) (time.Duration, error) {
 	switch {
 	case changed:
 		return quickProbe, err // the next step may follow
-	case len(r.targets) > 0:
-		return catchUpInterval, err // somebody waits for a vote
+	case len(r.forms) > 0:
+		return catchUpInterval, err // a change waits for members to be fit
 	}
 	return r.cfg.Interval, err
 }
@@ -104,8 +105,8 @@ func (s sighting) news(status fsm.NodeStatus) bool {
 	return status != fsm.NodeDead
 }
 
-// step makes one change of Raft's members, if any is due. One that fails is tried
-// again with the next pass; it is logged once.
+// step makes one change of Raft's members, if any is due. One that fails is logged
+// once, and tried again after the others.
 func (r *roll) step(ctx context.Context) (changed bool, err error) {
 	v := r.views.View()
 	list, err := r.voters.Voters()
@@ -113,60 +114,55 @@ func (r *roll) step(ctx context.Context) (changed bool, err error) {
 		r.failed(ctx, "read the list of voters", err)
 		return false, nil
 	}
-	c, ok := planVoters(v, list, r.caughtUp(ctx, v, list), r.cfg)
-	if !ok {
-		r.failing = ""
+	if !r.due(v, list) { // members are asked only when it matters
+		r.forms, r.failing = nil, map[string]bool{}
 		return false, nil
 	}
+	plan := planVoters(v, list, r.assess(ctx, v, list), r.cfg)
+	slices.SortStableFunc(plan, func(a, b change) int { return compareBool(r.failing[a.name()], r.failing[b.name()]) })
+	for _, c := range plan {
+		err := r.change(ctx, v, c)
+		if err == nil {
+			delete(r.failing, c.name())
+			r.cfg.Logger.Info("members changed", "change", string(c.do), "member", c.node, "reason", c.reason)
+			return true, nil
+		}
+		r.failed(ctx, c.name(), err)
+	}
+	return false, nil
+}
+
+// due says whether there would be something to do if every member were fit.
+func (r *roll) due(v *fsm.State, list []Voter) bool {
+	return len(planVoters(v, list, everybody(list), r.cfg)) > 0
+}
+
+func (r *roll) change(ctx context.Context, v *fsm.State, c change) error {
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
 	switch c.do {
 	case addNonvoter:
-		err = r.voters.AddNonvoter(ctx, c.node, c.addr)
+		return r.voters.AddNonvoter(ctx, c.node, c.addr)
 	case addVoter:
-		err = r.voters.AddVoter(ctx, c.node, c.addr)
+		return r.voters.AddVoter(ctx, c.node, c.addr)
 	case remove:
-		err = r.voters.Remove(ctx, c.node)
+		return r.voters.Remove(ctx, c.node)
 	case transfer:
-		err = r.voters.Transfer(ctx, c.node)
-	case setLeft:
-		n, _ := v.Node(c.node)
-		return true, r.do(ctx, []Action{{fsm.SetNodeStatus{ID: n.ID, Seen: n.Index, Status: fsm.NodeLeft, Reason: c.reason}, c.reason}})
+		return r.voters.Transfer(ctx, c.node)
 	}
-	if err != nil {
-		r.failed(ctx, fmt.Sprintf("%s %s", c.do, c.node), err)
-		return false, nil
+	n, _ := v.Node(c.node)
+	done, err := r.propose(ctx, Action{fsm.SetNodeStatus{ID: n.ID, Seen: n.Index, Status: fsm.NodeLeft, Reason: c.reason}, c.reason})
+	if err == nil && !done {
+		err = errUncommitted
 	}
-	r.failing = ""
-	r.cfg.Logger.Info("members changed", "change", string(c.do), "member", c.node, "reason", c.reason)
-	return true, nil
+	return err
 }
+
+var errUncommitted = errors.New("not committed")
 
 func (r *roll) failed(ctx context.Context, what string, err error) {
-	if what != r.failing && ctx.Err() == nil {
+	if !r.failing[what] && ctx.Err() == nil {
 		r.cfg.Logger.Warn("members not changed; trying again", "change", what, "reason", err)
 	}
-	r.failing = what
-}
-
-// caughtUp asks the alive non-voters how far they are. One has caught up when it
-// has reached what had been committed when it was first asked.
-func (r *roll) caughtUp(ctx context.Context, v *fsm.State, list []Voter) map[string]bool {
-	out, old := map[string]bool{}, r.targets
-	r.targets = map[string]uint64{}
-	for _, m := range list {
-		n, ok := v.Node(m.ID)
-		if m.Voter || !ok || n.Status != fsm.NodeAlive {
-			continue
-		}
-		r.targets[m.ID] = old[m.ID]
-		if old[m.ID] == 0 {
-			r.targets[m.ID] = v.Applied
-		}
-		ctx, cancel := context.WithTimeout(ctx, reportTimeout)
-		report, err := r.peers.Report(ctx, m.ID)
-		cancel()
-		out[m.ID] = err == nil && report.Applied >= r.targets[m.ID]
-	}
-	return out
+	r.failing[what] = true
 }

@@ -74,7 +74,9 @@ func TestLostDaemon(t *testing.T) {
 	})
 }
 
-func TestNewNodeGetsItsVoteWhenCaughtUp(t *testing.T) {
+// TestNewNodeGetsItsVoteWhenStable: not before it has caught up, and has gone on to
+// keep up without a break.
+func TestNewNodeGetsItsVoteWhenStable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "a")
 		_, stop := c.lead("a")
@@ -87,8 +89,111 @@ func TestNewNodeGetsItsVoteWhenCaughtUp(t *testing.T) {
 		c.within(time.Second, "a non-voter", func(*fsm.State) bool { return slices.Contains(c.memberChanges(), "nonvoter b") })
 		c.always(10*time.Second, "not caught up", func(*fsm.State) bool { return len(c.memberChanges()) == 1 })
 		c.set(func() { c.behind["b"] = 0 })
-		c.within(1100*time.Millisecond, "a voter", func(*fsm.State) bool { return slices.Contains(c.memberChanges(), "voter b") })
+		c.always(1800*time.Millisecond, "not for long enough", func(*fsm.State) bool { return len(c.memberChanges()) == 1 })
+		c.set(func() { c.unheard["b"] = true })
+		c.always(300*time.Millisecond, "a heartbeat is lost", func(*fsm.State) bool { return len(c.memberChanges()) == 1 })
+		c.set(func() { c.unheard["b"] = false })
+		took := c.within(3*time.Second, "a voter", func(*fsm.State) bool { return slices.Contains(c.memberChanges(), "voter b") })
+		if took < defaultStable {
+			t.Errorf("it had its vote %s after the break", took)
+		}
 		c.always(10*time.Second, "and that is all", func(*fsm.State) bool { return len(c.memberChanges()) == 2 })
+	})
+}
+
+// TestNoVoteIsTakenFromTheQuorum: one that is alive, and can not acknowledge, is none of
+// the majority that remains.
+func TestNoVoteIsTakenFromTheQuorum(t *testing.T) {
+	for name, fault := range map[string]func(c *cluster, is bool){
+		"its disk is full":                 func(c *cluster, is bool) { c.fenced["c"] = is },
+		"its API does not answer":          func(c *cluster, is bool) { c.silent["c"] = is },
+		"heartbeats do not reach it":       func(c *cluster, is bool) { c.unheard["c"] = is },
+		"what it has applied stands still": func(c *cluster, is bool) { c.behind["c"] = map[bool]uint64{true: 4}[is] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, "a", "b", "c")
+				c.set(func() { fault(c, true) })
+				_, stop := c.lead("a")
+				defer stop()
+				b, _ := c.View().Node("b")
+				c.must(fsm.SetNodeStatus{ID: "b", Seen: b.Index, Status: fsm.NodeDraining, Reason: "it was told to leave"})
+				c.always(time.Minute, "its vote is needed", func(*fsm.State) bool { return len(c.memberChanges()) == 0 })
+				c.set(func() { fault(c, false) })
+				c.within(3*time.Second, "it has left", status("b", fsm.NodeLeft))
+			})
+		})
+	}
+}
+
+// TestLeadershipGoesToWhoCanLead: to a fit voter, the newest first, and to another one
+// where that fails.
+func TestLeadershipGoesToWhoCanLead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "a", "b", "c", "d", "e")
+		c.set(func() {
+			c.fenced["b"], c.unheard["c"], c.refuses["transfer d"] = true, true, true
+		})
+		_, stop := c.lead("a")
+		defer stop()
+		a, _ := c.View().Node("a")
+		c.must(fsm.SetNodeStatus{ID: "a", Seen: a.Index, Status: fsm.NodeDraining, Reason: "it was told to leave"})
+		c.within(2*time.Second, "handed over", func(*fsm.State) bool { return len(c.memberChanges()) > 0 })
+		if got := c.memberChanges()[0]; got != "transfer e" {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+// TestHeirs: the one with the newest state first.
+func TestHeirs(t *testing.T) {
+	v := &fsm.State{Nodes: []fsm.Node{{ID: "a", Status: fsm.NodeDraining}, {ID: "b", Status: fsm.NodeAlive}, {ID: "c", Status: fsm.NodeAlive}, {ID: "d", Status: fsm.NodeSuspect}}}
+	list := []Voter{{"a", "", true}, {"b", "", true}, {"c", "", true}, {"d", "", true}}
+	fit := map[string]fitness{"b": {Fit: true, Applied: 7}, "c": {Fit: true, Applied: 9}, "d": {Fit: true, Applied: 9}}
+	var got []string
+	for _, ch := range planVoters(v, list, fit, Config{Node: "a", Now: func() int64 { return 0 }}) {
+		got = append(got, ch.name())
+	}
+	if want := []string{"hand leadership to c", "hand leadership to b"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestNewNameAtAnOldAddress: a machine that was lost is set up anew under another name.
+func TestNewNameAtAnOldAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "a", "b", "c", "z")
+		c.set(func() { c.refuses["nonvoter z"] = true; delete(c.voters, "z") }) // whatever the reason
+		_, stop := c.lead("a")
+		defer stop()
+		c.set(func() { c.gossip["c"], c.silent["c"] = "dead", true })
+		c.within(2*time.Second, "dead", status("c", fsm.NodeDead))
+		c.always(10*time.Second, "it keeps its vote", func(*fsm.State) bool { return len(c.memberChanges()) == 0 })
+		c.must(fsm.PutNode{Node: fsm.Node{ID: "b2", Addr: "c", APIAddr: "api-c", RaftAddr: "raft-c"}})
+		c.set(func() { c.gossip["b2"] = "alive" })
+		c.within(10*time.Second, "the new one has a vote", func(*fsm.State) bool { return slices.Contains(c.memberChanges(), "voter b2") })
+		if got := c.memberChanges(); !slices.Equal(got, []string{"remove c", "nonvoter b2", "voter b2"}) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// TestDeadForADay: a daemon that does not come back loses its vote, and what still runs
+// there is made elsewhere first.
+func TestDeadForADay(t *testing.T) {
+	rolling(t, 6, nil, func(c *cluster, stop func()) {
+		c.set(func() { c.gossip["b"], c.silent["b"] = "dead", true })
+		c.within(2*time.Second, "dead", status("b", fsm.NodeDead))
+		stop()
+		<-time.After(reapAfter - time.Minute) // of the bubble; a day of polling takes minutes
+		_, stop = c.lead("c")
+		defer stop()
+		c.always(50*time.Second, "it may come back", func(v *fsm.State) bool { return len(v.RowsOn("b")) == 2 && len(v.Rotation("acts")) == 6 })
+		c.within(time.Minute, "its rows are elsewhere", keeps(t, 6, 7, func(v *fsm.State) bool { return len(v.RowsOn("b")) == 0 && settled(6, "acts:1")(v) }))
+		c.within(time.Minute, "it is out", status("b", fsm.NodeLeft))
+		if got := c.memberChanges(); !slices.Equal(got, []string{"remove b"}) {
+			t.Errorf("%v", got)
+		}
 	})
 }
 
@@ -137,10 +242,11 @@ func TestPlanNodes(t *testing.T) {
 
 func TestPlanVoters(t *testing.T) {
 	const day = int64(24 * time.Hour / time.Millisecond)
-	cfg := Config{Node: "a", Now: func() int64 { return 10 * day }, ReapAfter: 24 * time.Hour}
+	cfg := Config{Node: "a", Now: func() int64 { return 10 * day }, Stable: 2 * time.Second}
 	node := func(id string, s fsm.NodeStatus, since int64) fsm.Node {
 		return fsm.Node{ID: id, Status: s, Since: since, RaftAddr: "raft-" + id}
 	}
+	at := func(id, addr string) fsm.Node { return fsm.Node{ID: id, Status: fsm.NodeAlive, RaftAddr: addr} }
 	a, b, c := node("a", fsm.NodeAlive, 0), node("b", fsm.NodeAlive, 0), node("c", fsm.NodeAlive, 0)
 	voter := func(id string) Voter { return Voter{id, "raft-" + id, true} }
 	all := []Voter{voter("a"), voter("b"), voter("c")}
@@ -149,36 +255,49 @@ func TestPlanVoters(t *testing.T) {
 		nodes []fsm.Node
 		rows  []fsm.Container
 		list  []Voter
-		ready map[string]bool
+		unfit map[string]bool
 		want  string
 	}{
-		"all there":               {[]fsm.Node{a, b, c}, nil, all, nil, ""},
-		"new":                     {[]fsm.Node{a, b, c}, nil, all[:2], nil, "add as non-voter c raft-c"},
-		"moved":                   {[]fsm.Node{a, b, c}, nil, []Voter{voter("a"), voter("b"), {"c", "old", true}}, nil, "add as non-voter c raft-c"},
-		"behind":                  {[]fsm.Node{a, b, c}, nil, []Voter{voter("a"), voter("b"), {"c", "raft-c", false}}, nil, ""},
-		"caught up":               {[]fsm.Node{a, b, c}, nil, []Voter{voter("a"), voter("b"), {"c", "raft-c", false}}, map[string]bool{"c": true}, "give a vote to c raft-c"},
-		"a dead one is not added": {[]fsm.Node{a, b, node("c", fsm.NodeDead, 10*day)}, nil, all[:2], nil, ""},
-		"dead":                    {[]fsm.Node{a, b, node("c", fsm.NodeDead, 10*day)}, nil, all, nil, ""},
-		"dead for long":           {[]fsm.Node{a, b, node("c", fsm.NodeDead, 9*day)}, nil, all, nil, "remove c "},
-		"dead, without a vote":    {[]fsm.Node{a, b, node("c", fsm.NodeDead, 9*day)}, nil, all[:2], nil, "note as left c "},
-		"dead, owns rows":         {[]fsm.Node{a, node("b", fsm.NodeDead, 0), c}, onB, all, nil, ""},
-		"below a quorum":          {[]fsm.Node{a, node("b", fsm.NodeDead, 10*day), node("c", fsm.NodeDead, 9*day)}, nil, all, nil, ""},
-		"leaves, owns rows":       {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), c}, onB, all, nil, ""},
-		"leaves":                  {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), c}, nil, all, nil, "remove b "},
-		"leaves, below a quorum":  {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), node("c", fsm.NodeDead, 10*day)}, nil, all, nil, ""},
-		"leaves a pair":           {[]fsm.Node{a, node("b", fsm.NodeDraining, 0)}, nil, all[:2], nil, "remove b "},
-		"leaves, vote is gone":    {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), c}, nil, []Voter{all[0], all[2]}, nil, "note as left b "},
-		"the leader leaves":       {[]fsm.Node{node("a", fsm.NodeDraining, 0), node("b", fsm.NodeSuspect, 0), c}, nil, all, nil, "hand leadership to c "},
-		"the last voter stays":    {[]fsm.Node{node("a", fsm.NodeDraining, 0)}, nil, all[:1], nil, ""},
-		"left, has a vote":        {[]fsm.Node{a, node("b", fsm.NodeLeft, 0), c}, nil, all, nil, "remove b "},
-		"left":                    {[]fsm.Node{a, node("b", fsm.NodeLeft, 0), c}, nil, []Voter{all[0], all[2]}, nil, ""},
-		"removed from the table":  {[]fsm.Node{a, c}, nil, all, nil, "remove b "},
-		"the first moments":       {nil, nil, all[:1], nil, ""},
+		"all there":                    {[]fsm.Node{a, b, c}, nil, all, nil, ""},
+		"new":                          {[]fsm.Node{a, b, c}, nil, all[:2], nil, "add as non-voter c raft-c"},
+		"moved":                        {[]fsm.Node{a, b, c}, nil, []Voter{voter("a"), voter("b"), {"c", "old", true}}, nil, "add as non-voter c raft-c"},
+		"behind":                       {[]fsm.Node{a, b, c}, nil, []Voter{voter("a"), voter("b"), {"c", "raft-c", false}}, map[string]bool{"c": true}, ""},
+		"caught up":                    {[]fsm.Node{a, b, c}, nil, []Voter{voter("a"), voter("b"), {"c", "raft-c", false}}, nil, "give a vote to c raft-c"},
+		"a dead one is not added":      {[]fsm.Node{a, b, node("c", fsm.NodeDead, 10*day)}, nil, all[:2], nil, ""},
+		"dead":                         {[]fsm.Node{a, b, node("c", fsm.NodeDead, 10*day)}, nil, all, nil, ""},
+		"dead for long":                {[]fsm.Node{a, b, node("c", fsm.NodeDead, 9*day)}, nil, all, nil, "remove c "},
+		"dead, without a vote":         {[]fsm.Node{a, b, node("c", fsm.NodeDead, 9*day)}, nil, all[:2], nil, "note as left c "},
+		"dead, owns rows":              {[]fsm.Node{a, node("b", fsm.NodeDead, 0), c}, onB, all, nil, ""},
+		"below a quorum":               {[]fsm.Node{a, node("b", fsm.NodeDead, 10*day), node("c", fsm.NodeDead, 9*day)}, nil, all, nil, ""},
+		"leaves, owns rows":            {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), c}, onB, all, nil, ""},
+		"leaves":                       {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), c}, nil, all, nil, "remove b "},
+		"leaves, below a quorum":       {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), node("c", fsm.NodeDead, 10*day)}, nil, all, nil, ""},
+		"leaves one that is fit":       {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), c}, nil, all, map[string]bool{"c": true}, ""},
+		"left, the other is not fit":   {[]fsm.Node{a, node("b", fsm.NodeLeft, 0), c}, nil, all, map[string]bool{"c": true}, ""},
+		"the heir is not fit":          {[]fsm.Node{node("a", fsm.NodeDraining, 0), b, c}, nil, all, map[string]bool{"b": true}, "hand leadership to c "},
+		"at the address of a dead one": {[]fsm.Node{a, node("b", fsm.NodeDead, 10*day), c, at("d", "raft-b")}, nil, all, nil, "remove b "},
+		"of one that is needed":        {[]fsm.Node{a, node("b", fsm.NodeDead, 10*day), c, at("d", "raft-b")}, nil, all, map[string]bool{"c": true}, ""},
+		"of one that moves":            {[]fsm.Node{a, at("b", "raft-x"), c, at("d", "raft-b")}, nil, all, nil, "add as non-voter b raft-x"},
+		"two exchange addresses":       {[]fsm.Node{a, at("b", "raft-c"), at("c", "raft-b")}, nil, all, nil, "remove c "},
+		"leaves a pair":                {[]fsm.Node{a, node("b", fsm.NodeDraining, 0)}, nil, all[:2], nil, "remove b "},
+		"leaves, vote is gone":         {[]fsm.Node{a, node("b", fsm.NodeDraining, 0), c}, nil, []Voter{all[0], all[2]}, nil, "note as left b "},
+		"the leader leaves":            {[]fsm.Node{node("a", fsm.NodeDraining, 0), node("b", fsm.NodeSuspect, 0), c}, nil, all, nil, "hand leadership to c "},
+		"the last voter stays":         {[]fsm.Node{node("a", fsm.NodeDraining, 0)}, nil, all[:1], nil, ""},
+		"left, has a vote":             {[]fsm.Node{a, node("b", fsm.NodeLeft, 0), c}, nil, all, nil, "remove b "},
+		"left":                         {[]fsm.Node{a, node("b", fsm.NodeLeft, 0), c}, nil, []Voter{all[0], all[2]}, nil, ""},
+		"removed from the table":       {[]fsm.Node{a, c}, nil, all, nil, "remove b "},
+		"the first moments":            {nil, nil, all[:1], nil, ""},
 	} {
 		v := &fsm.State{Nodes: tc.nodes, Containers: tc.rows}
+		fit := map[string]fitness{}
+		for _, n := range tc.nodes {
+			able := (n.Status == fsm.NodeAlive || n.Status == fsm.NodeDraining) && !tc.unfit[n.ID]
+			fit[n.ID] = fitness{Fit: able, For: time.Minute}
+		}
 		got := ""
-		if ch, ok := planVoters(v, tc.list, tc.ready, cfg); ok {
-			got = string(ch.do) + " " + ch.node + " " + ch.addr
+		if plan := planVoters(v, tc.list, fit, cfg); len(plan) > 0 {
+			ch := plan[0]
+			got = ch.name() + " " + ch.addr
 			if ch.reason == "" {
 				t.Errorf("%s: no reason", name)
 			}

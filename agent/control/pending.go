@@ -21,8 +21,9 @@ const waiting = 0
 
 // Upcoming says what will happen next and when, as any node can tell from its
 // view: back-offs, drains, the next scale-down, nodes that are dead or leave. What
-// is due first stands first.
-func Upcoming(v *fsm.State, now int64) []Pending {
+// is due first stands first. unable are the nodes that can acknowledge nothing, as far
+// as is known: without a majority no vote is taken, however long a node is dead.
+func Upcoming(v *fsm.State, now int64, unable map[string]string) []Pending {
 	out := []Pending{}
 	for _, row := range v.Containers {
 		if p, ok := upcomingRow(v, row, now); ok {
@@ -38,7 +39,7 @@ func Upcoming(v *fsm.State, now int64) []Pending {
 		}
 	}
 	for _, n := range v.Nodes {
-		if p, ok := upcomingNode(v, n, now); ok {
+		if p, ok := upcomingNode(v, n, now, unable); ok {
 			out = append(out, p)
 		}
 	}
@@ -46,6 +47,15 @@ func Upcoming(v *fsm.State, now int64) []Pending {
 		return cmp.Or(cmp.Compare(a.DueMS, b.DueMS), cmp.Compare(a.What, b.What))
 	})
 	return out
+}
+
+// Stalled is what is upcoming while no leader can do it: no clock decides then.
+func Stalled(list []Pending) []Pending {
+	for i := range list {
+		list[i].DueMS = waiting
+		list[i].Reason = "waits for a leader; " + list[i].Reason
+	}
+	return list
 }
 
 func upcomingRow(v *fsm.State, row fsm.Container, now int64) (Pending, bool) {
@@ -72,31 +82,35 @@ func upcomingRow(v *fsm.State, row fsm.Container, now int64) (Pending, bool) {
 	return Pending{}, false
 }
 
-func upcomingNode(v *fsm.State, n fsm.Node, now int64) (Pending, bool) {
+func upcomingNode(v *fsm.State, n fsm.Node, now int64, unable map[string]string) (Pending, bool) {
 	rows := len(v.RowsOn(n.ID))
 	switch {
-	case n.Status == fsm.NodeDraining && rows == 0 && !majorityWithout(v, n.ID):
-		return Pending{"remove node " + n.ID, "it leaves, but its vote is needed until a majority of the others is alive: start those that are dead, or 'orchctl remove' what is lost for good", waiting}, true
+	case n.Status == fsm.NodeDraining && rows == 0 && !majorityWithout(v, n.ID, unable):
+		return Pending{"remove node " + n.ID, "it leaves, but its vote is needed until a majority of the others can acknowledge: start or mend those that can not, or 'orchctl remove' what is lost for good", waiting}, true
 	case n.Status == fsm.NodeDraining:
 		return Pending{"remove node " + n.ID, fmt.Sprintf("it leaves; %d of its containers are still to be moved elsewhere", rows), waiting}, true
 	case n.DrainDeadline != 0 && rows > 0:
 		return Pending{"move what is left off node " + n.ID, fmt.Sprintf("it is drained; %d of its containers are still to be moved, and then without waiting for a stand-in", rows), max(0, n.DrainDeadline-now)}, true
+	case n.Status == fsm.NodeDead && !majorityWithout(v, n.ID, unable):
+		return Pending{"remove node " + n.ID, "it is dead, and keeps its vote until a majority of the others can acknowledge: start or mend those that can not", waiting}, true
+	case n.Status == fsm.NodeDead && rows > 0 && reaped(n, now):
+		return Pending{"remove node " + n.ID, fmt.Sprintf("it has been dead for long; %d of its containers still answer and are to be made elsewhere first", rows), waiting}, true
 	case n.Status == fsm.NodeDead:
-		return Pending{"remove node " + n.ID, "it is dead, and loses its vote unless it returns", max(0, n.Since+defaultReapAfter.Milliseconds()-now)}, true
+		return Pending{"remove node " + n.ID, "it is dead, and loses its vote unless it returns", max(0, n.Since+reapAfter.Milliseconds()-now)}, true
 	}
 	return Pending{}, false
 }
 
-// majorityWithout says whether most of the nodes besides id are alive, as far as a view
-// can tell who has a vote.
-func majorityWithout(v *fsm.State, id string) bool {
+// majorityWithout says whether most of the nodes besides id can acknowledge, as far as a
+// view can tell who has a vote.
+func majorityWithout(v *fsm.State, id string, unable map[string]string) bool {
 	all, alive := 0, 0
 	for _, n := range v.Nodes {
 		if n.ID == id || n.Status == fsm.NodeLeft {
 			continue
 		}
 		all++
-		if !gone(n.Status) {
+		if _, not := unable[n.ID]; !not && !gone(n.Status) {
 			alive++
 		}
 	}

@@ -33,16 +33,37 @@ func TestWhatIsWaitedFor(t *testing.T) {
 		"a roll-out without a port":       {fsm.State{Services: rolling, Nodes: []fsm.Node{{ID: "a", Status: fsm.NodeAlive}}, Containers: full()}, "roll out acts revision 2", "free port"},
 	} {
 		found := false
-		for _, p := range Upcoming(&c.v, now) {
+		for _, p := range Upcoming(&c.v, now, nil) {
 			found = found || p.What == c.what && strings.Contains(p.Reason, c.says)
 		}
 		if !found {
-			t.Errorf("%s: %+v", name, Upcoming(&c.v, now)[:min(3, len(Upcoming(&c.v, now)))])
+			t.Errorf("%s: %+v", name, Upcoming(&c.v, now, nil)[:min(3, len(Upcoming(&c.v, now, nil)))])
 		}
 	}
-	for _, p := range Upcoming(&fsm.State{Services: rolling, Nodes: []fsm.Node{{ID: "a", Status: fsm.NodeAlive}}, Containers: []fsm.Container{row}}, now) {
+	for _, p := range Upcoming(&fsm.State{Services: rolling, Nodes: []fsm.Node{{ID: "a", Status: fsm.NodeAlive}}, Containers: []fsm.Container{row}}, now, nil) {
 		if strings.Contains(p.Reason, "waits for") {
 			t.Errorf("nothing is missing: %+v", p)
 		}
+	}
+}
+
+// TestNothingIsCountedDownThatCannotBe: no vote is taken without a majority that can
+// acknowledge, and without a leader nothing happens at all.
+func TestNothingIsCountedDownThatCannotBe(t *testing.T) {
+	const now = int64(1_000_000)
+	v := &fsm.State{Nodes: []fsm.Node{{ID: "a", Status: fsm.NodeAlive}, {ID: "b", Status: fsm.NodeAlive}, {ID: "c", Status: fsm.NodeDead, Since: now}}}
+	if p := Upcoming(v, now, nil); len(p) != 1 || p[0].DueMS != reapAfter.Milliseconds() {
+		t.Errorf("%+v", p)
+	}
+	if p := Upcoming(v, now, map[string]string{"b": "is fenced"}); len(p) != 1 || p[0].DueMS != waiting || !strings.Contains(p[0].Reason, "can acknowledge") {
+		t.Errorf("b is fenced: %+v", p)
+	}
+	if p := Stalled(Upcoming(v, now, nil)); len(p) != 1 || p[0].DueMS != waiting || !strings.HasPrefix(p[0].Reason, "waits for a leader") {
+		t.Errorf("without a leader: %+v", p)
+	}
+	onC := fsm.Container{Service: "acts", Number: 1, Node: "c", Status: true, Desired: fsm.Running, Observed: fsm.Running}
+	v.Containers = []fsm.Container{onC}
+	if p := Upcoming(v, now+reapAfter.Milliseconds(), nil); len(p) != 1 || p[0].DueMS != waiting || !strings.Contains(p[0].Reason, "1 of its containers") {
+		t.Errorf("dead for a day, with a row: %+v", p)
 	}
 }

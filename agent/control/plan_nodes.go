@@ -1,7 +1,9 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"orch/fsm"
 )
@@ -54,76 +56,142 @@ type change struct {
 	reason string
 }
 
-// planVoters finds the next change of Raft's members: one a pass, since each
-// waits for the one before. A node joins as a non-voter and gets its vote when it
-// has caught up. One that leaves, or has been dead for long, goes when it has no
-// rows, and only if the voters that remain have a majority alive.
-func planVoters(v *fsm.State, list []Voter, caughtUp map[string]bool, cfg Config) (change, bool) {
-	in := map[string]Voter{}
-	for _, m := range list {
-		in[m.ID] = m
-	}
+func (c change) name() string { return string(c.do) + " " + c.node }
+
+// planVoters finds the changes of Raft's members that are due. Each waits for the one
+// before, so one is made a pass, and where it fails the next is tried. A node joins
+// as a non-voter and gets its vote when it has been fit for a while. One that
+// leaves, or has been dead for long, goes when it has no rows, and a vote is taken
+// only where the voters that remain have a majority that can acknowledge.
+func planVoters(v *fsm.State, list []Voter, fit map[string]fitness, cfg Config) []change {
+	p := voting{v: v, list: list, fit: fit, self: cfg.Node}
 	for _, n := range v.Nodes {
-		m, member := in[n.ID]
+		m, member := p.member(n.ID)
 		switch {
-		case n.Status == fsm.NodeLeft && member && quorumWithout(v, list, n.ID):
-			return change{do: remove, node: n.ID, reason: "it has left"}, true
-		case n.Status == fsm.NodeDraining || n.Status == fsm.NodeDead && cfg.Now()-n.Since >= cfg.ReapAfter.Milliseconds():
-			if c, ok := part(v, n, list, member, cfg.Node); ok {
-				return c, true
+		case n.Status == fsm.NodeLeft:
+			if member {
+				p.drop(n.ID, "it has left")
 			}
+		case n.Status == fsm.NodeDraining:
+			p.part(n, member, "it leaves")
+		case reaped(n, cfg.Now()):
+			p.part(n, member, "it has been dead for long")
 		case n.Status != fsm.NodeAlive:
 		case !member || m.Addr != n.RaftAddr:
-			return change{do: addNonvoter, node: n.ID, addr: n.RaftAddr, reason: "it is in the table"}, true
-		case !m.Voter && caughtUp[n.ID]:
-			return change{do: addVoter, node: n.ID, addr: n.RaftAddr, reason: "it has caught up"}, true
+			p.add(n)
+		case !m.Voter && fit[n.ID].Fit && fit[n.ID].For >= cfg.Stable:
+			p.do(change{do: addVoter, node: n.ID, addr: n.RaftAddr, reason: fmt.Sprintf("it has kept up for %s", cfg.Stable)})
 		}
 	}
 	for _, m := range list {
-		if _, ok := v.Node(m.ID); !ok && m.ID != cfg.Node && quorumWithout(v, list, m.ID) {
-			return change{do: remove, node: m.ID, reason: "it is not in the table"}, true
+		if _, ok := v.Node(m.ID); !ok && m.ID != cfg.Node {
+			p.drop(m.ID, "it is not in the table")
 		}
 	}
-	return change{}, false
+	return p.plan
+}
+
+// reaped: a node that has been dead for so long has no part in the cluster any more,
+// until it returns.
+func reaped(n fsm.Node, now int64) bool {
+	return n.Status == fsm.NodeDead && now-n.Since >= reapAfter.Milliseconds()
+}
+
+// voting is one pass of planVoters.
+type voting struct {
+	v    *fsm.State
+	list []Voter
+	fit  map[string]fitness
+	self string
+	plan []change
+}
+
+func (p *voting) do(c change) { p.plan = append(p.plan, c) }
+
+func (p *voting) member(id string) (Voter, bool) {
+	return p.find(func(m Voter) bool { return m.ID == id })
+}
+
+func (p *voting) find(is func(Voter) bool) (Voter, bool) {
+	i := slices.IndexFunc(p.list, is)
+	if i < 0 {
+		return Voter{}, false
+	}
+	return p.list[i], true
+}
+
+// add takes a node in, or to its new address. Where a member that is there no more
+// has that address, it makes room: one that moves does so by its own change, first;
+// one that is gone, or whose new address is held in turn, loses its place, and gets
+// it again when it is back.
+func (p *voting) add(n fsm.Node) {
+	holder, held := p.find(func(m Voter) bool { return m.Addr == n.RaftAddr && m.ID != n.ID })
+	if !held {
+		p.do(change{do: addNonvoter, node: n.ID, addr: n.RaftAddr, reason: "it is in the table"})
+		return
+	}
+	h, known := p.v.Node(holder.ID)
+	_, stuck := p.find(func(m Voter) bool { return m.Addr == h.RaftAddr && m.ID != h.ID })
+	if known && !gone(h.Status) && !stuck {
+		return
+	}
+	if holder.ID != p.self {
+		p.drop(holder.ID, fmt.Sprintf("its address %s is node %s's now", holder.Addr, n.ID))
+	}
 }
 
 // part lets a node go, step by step: its rows are made elsewhere first (see
 // planRows), then leadership, then its vote, then its name. The vote goes before
 // the name, for a node that reads that it has left may end at once.
-func part(v *fsm.State, n fsm.Node, list []Voter, member bool, self string) (change, bool) {
-	why := "it leaves"
-	if n.Status == fsm.NodeDead {
-		why = "it has been dead for long"
-	}
+func (p *voting) part(n fsm.Node, member bool, why string) {
 	switch {
-	case len(v.RowsOn(n.ID)) > 0:
-		return change{}, false
+	case len(p.v.RowsOn(n.ID)) > 0:
 	case !member:
-		return change{do: setLeft, node: n.ID, reason: why}, true
-	case n.ID == self:
-		for _, m := range list {
-			if o, ok := v.Node(m.ID); ok && m.Voter && m.ID != self && o.Status == fsm.NodeAlive {
-				return change{do: transfer, node: m.ID, reason: "the leader leaves"}, true
-			}
-		}
-		return change{}, false
-	case !quorumWithout(v, list, n.ID):
-		return change{}, false
+		p.do(change{do: setLeft, node: n.ID, reason: why})
+	default:
+		p.drop(n.ID, why)
 	}
-	return change{do: remove, node: n.ID, reason: why}, true
 }
 
-// quorumWithout says whether the voters other than id have a majority alive.
-func quorumWithout(v *fsm.State, list []Voter, id string) bool {
-	voters, alive := 0, 0
+// drop takes a member out where a quorum remains. A leader hands over first.
+func (p *voting) drop(id, why string) {
+	switch {
+	case id == p.self:
+		p.handOver(why)
+	case quorumWithout(p.list, p.fit, id):
+		p.do(change{do: remove, node: id, reason: why})
+	}
+}
+
+// handOver offers leadership to each fit voter, the one with the newest state first.
+func (p *voting) handOver(why string) {
+	var heirs []string
+	for _, m := range p.list {
+		n, ok := p.v.Node(m.ID)
+		if ok && m.Voter && m.ID != p.self && n.Status == fsm.NodeAlive && p.fit[m.ID].Fit {
+			heirs = append(heirs, m.ID)
+		}
+	}
+	slices.SortFunc(heirs, func(a, b string) int {
+		return cmp.Or(cmp.Compare(p.fit[b].Applied, p.fit[a].Applied), cmp.Compare(a, b))
+	})
+	for _, id := range heirs {
+		p.do(change{do: transfer, node: id, reason: "of the leader: " + why})
+	}
+}
+
+// quorumWithout says whether the voters other than id have a majority that can
+// acknowledge.
+func quorumWithout(list []Voter, fit map[string]fitness, id string) bool {
+	voters, able := 0, 0
 	for _, m := range list {
 		if m.ID == id || !m.Voter {
 			continue
 		}
 		voters++
-		if n, ok := v.Node(m.ID); ok && (n.Status == fsm.NodeAlive || n.Status == fsm.NodeDraining) {
-			alive++
+		if fit[m.ID].Fit {
+			able++
 		}
 	}
-	return alive*2 > voters
+	return able*2 > voters
 }

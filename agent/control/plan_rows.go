@@ -61,7 +61,8 @@ func (s staff) place(p *placing) []Action {
 // renew has rows begin anew, each only while a healthy stand-in takes its place. A
 // build of which no row is healthy yet gets none but the stand-in. A row that is not
 // healthy has nothing to lose; one on a node whose time to drain is over goes as it is,
-// but never into a build that is not proven.
+// but never into a build that is not proven; what a lost node still runs is freed by no
+// deadline, and waits for its stand-in.
 // What it does is in s afterwards, for drain.
 func (s *staff) renew(v *fsm.State, p *placing, mover move, now int64) []Action {
 	var plan []Action
@@ -71,7 +72,7 @@ func (s *staff) renew(v *fsm.State, p *placing, mover move, now int64) []Action 
 	for _, row := range s.wrong {
 		n, _ := v.Node(row.Node)
 		older := row.Build != s.service.Newest().Build
-		over := n.DrainDeadline != 0 && now >= n.DrainDeadline
+		over := n.DrainDeadline != 0 && now >= n.DrainDeadline && !gone(n.Status)
 		full := busy >= max(1, s.service.Spec.Rollout.Parallel)
 		bare := row.Status && healthy(s.standIns) <= covered
 		if older && !s.proven || !over && (older && full || row.Status && full || bare) {

@@ -140,7 +140,7 @@ func TestBadVersionGoesBack(t *testing.T) {
 			rolling(t, 3, noImage, func(c *cluster, stop func()) {
 				c.must(fsm.PutService{Spec: release(image)})
 				c.within(2*time.Second, "the stand-in is there", func(v *fsm.State) bool { return len(v.Rows("acts")) == 4 })
-				p := Upcoming(c.View(), stamp())
+				p := Upcoming(c.View(), stamp(), nil)
 				if said := fmt.Sprint(p); !strings.Contains(said, "roll acts back from revision 2 to 1") || !strings.Contains(said, "unless acts/4 is healthy") {
 					t.Errorf("pending: %s", said)
 				}
@@ -185,7 +185,7 @@ func TestBadVersionByHand(t *testing.T) {
 		c.within(40*time.Second, "given up", outcome(3, fsm.Good))
 		c.must(fsm.RollBack{Service: "acts", Left: 3, To: 2})
 		c.within(40*time.Second, "failed again", keeps(t, 3, 5, outcome(4, fsm.Failed)))
-		if p := fmt.Sprint(Upcoming(c.View(), stamp())); !strings.Contains(p, "it was chosen by hand") {
+		if p := fmt.Sprint(Upcoming(c.View(), stamp(), nil)); !strings.Contains(p, "it was chosen by hand") {
 			t.Errorf("pending: %s", p)
 		}
 		c.always(time.Minute, "the old rows serve", keeps(t, 3, 5, outcome(4, fsm.Failed)))

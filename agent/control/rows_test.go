@@ -39,7 +39,7 @@ func TestDrainDeadline(t *testing.T) {
 		c.set(func() { c.inFlight["a"] = map[rowKey]int{{"acts", 2, 1}: 1} })
 		c.must(fsm.ScaleByHand{Service: "acts", Count: 1})
 		c.within(time.Second, "draining", healthyRows(1))
-		p := Upcoming(c.View(), stamp())
+		p := Upcoming(c.View(), stamp(), nil)
 		if len(p) != 1 || p[0].What != "stop acts/2" || p[0].DueMS < 29_000 || p[0].DueMS > 30_000 {
 			t.Errorf("pending: %+v", p)
 		}
@@ -99,7 +99,7 @@ func TestLeaveOfTheLastNodeWaits(t *testing.T) {
 		n, _ := c.View().Node("a")
 		c.must(fsm.SetNodeStatus{ID: "a", Seen: n.Index, Status: fsm.NodeDraining})
 		c.always(time.Minute, "nowhere to go: it serves on", healthyRows(2))
-		if p := Upcoming(c.View(), stamp()); len(p) != 1 || p[0].What != "remove node a" || p[0].DueMS != waiting {
+		if p := Upcoming(c.View(), stamp(), nil); len(p) != 1 || p[0].What != "remove node a" || p[0].DueMS != waiting {
 			t.Errorf("pending: %+v", p)
 		}
 	})

@@ -33,7 +33,7 @@ func TestScaleByTheOriginalsRule(t *testing.T) {
 		c.serve(&seq, 20)
 		c.within(2*time.Second, "two", healthyRows(2))
 		c.always(141*time.Second, "still two", healthyRows(2))
-		p := Upcoming(c.View(), stamp())
+		p := Upcoming(c.View(), stamp(), nil)
 		if len(p) != 1 || p[0].What != "scale acts from 2 to 1" {
 			t.Errorf("pending: %+v", p)
 		}

@@ -17,7 +17,7 @@ type staff struct {
 	// by port, the highest first. A stand-in is kept only where there are no others.
 	kept, extra []fsm.Container
 	// wrong are those kept that have to begin anew: of an older build, or on a node that
-	// shall have none, or that moves. They are in the order in which they shall.
+	// shall have none or has been dead for long, or that moves. They are in the order in which they shall.
 	wrong []fsm.Container
 	// standIns are the extra rows that are as they should be.
 	standIns []fsm.Container
@@ -51,7 +51,7 @@ func staffOf(v *fsm.State, sv fsm.Service, mover move, now int64) staff {
 	newest := sv.Newest().Build
 	amiss := func(row fsm.Container) bool {
 		n, _ := v.Node(row.Node)
-		return row.Build != newest || n.Leaving() || mover.is(row)
+		return row.Build != newest || n.Leaving() || reaped(n, now) || mover.is(row)
 	}
 	for _, row := range rows {
 		s.proven = s.proven || row.Build == newest && row.Status && row.Desired == fsm.Running

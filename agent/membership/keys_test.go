@@ -42,7 +42,7 @@ func TestKeysAreExchanged(t *testing.T) {
 	late := c.config("late", "127.0.0.7")
 	late.Keys = [][]byte{old}
 	stranger := c.start(late)
-	until(t, "the old key lets nobody in", func() bool { return stranger.Trouble() != nil })
+	until(t, "the old key lets nobody in", func() bool { return trouble(stranger) != "" })
 	if got := len(stranger.Members()); got != 1 {
 		t.Errorf("it sees %d nodes", got)
 	}

@@ -80,6 +80,7 @@ type List struct {
 	gossip  *memberlist.Memberlist
 	addr    string
 	trouble error
+	since   time.Time // of the trouble
 }
 
 // New checks the configuration. It starts nothing.
@@ -150,11 +151,15 @@ func (l *List) Addr() string {
 	return l.addr
 }
 
-// Trouble says what keeps this node from others, or nil.
-func (l *List) Trouble() error {
+// Impaired says what keeps this node from others and since when; an empty reason is
+// nothing.
+func (l *List) Impaired() (reason string, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.trouble
+	if l.trouble == nil {
+		return "", time.Time{}
+	}
+	return l.trouble.Error(), l.since
 }
 
 // SetMeta changes what this node says of itself; Run tells the others.
@@ -221,6 +226,15 @@ func (l *List) Leave(ctx context.Context) error {
 
 // create starts memberlist.
 func (l *List) create() (*memberlist.Memberlist, error) {
+	g, err := memberlist.Create(l.config())
+	if err != nil {
+		return nil, fmt.Errorf("listen for gossip on %s: %w; stop what uses the address, or choose another with --gossip-addr",
+			net.JoinHostPort(l.cfg.BindAddr, strconv.Itoa(l.cfg.BindPort)), err)
+	}
+	return g, nil
+}
+
+func (l *List) config() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	l.cfg.Timings.apply(c)
 	c.Name, c.Label = l.cfg.ID, l.cfg.ClusterID
@@ -232,10 +246,5 @@ func (l *List) create() (*memberlist.Memberlist, error) {
 	d := delegate{l}
 	c.Delegate, c.Events, c.Alive, c.Conflict, c.Ping = d, d, d, d, d
 	c.Logger = log.New(newLogWriter(l.log), "", 0)
-	g, err := memberlist.Create(c)
-	if err != nil {
-		return nil, fmt.Errorf("listen for gossip on %s: %w; stop what uses the address, or choose another with --gossip-addr",
-			net.JoinHostPort(l.cfg.BindAddr, strconv.Itoa(l.cfg.BindPort)), err)
-	}
-	return g, nil
+	return c
 }

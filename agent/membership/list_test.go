@@ -264,7 +264,7 @@ func TestDuplicateIDIsRefused(t *testing.T) {
 func TestDuplicateOfALoneNode(t *testing.T) {
 	c := &cluster{t: t}
 	first := c.start(c.config("a", "127.0.0.1"))
-	until(t, "the first has looked around", func() bool { return len(first.Members()) == 1 && first.Trouble() == nil })
+	until(t, "the first has looked around", func() bool { return len(first.Members()) == 1 && trouble(first) == "" })
 	second, err := New(c.config("a", "127.0.0.2"))
 	if err != nil {
 		t.Fatal(err)
@@ -327,7 +327,7 @@ func TestStrangersStayOut(t *testing.T) {
 		if id == "table" {
 			continue
 		}
-		until(t, id+" is told that it cannot join", func() bool { return s.Trouble() != nil })
+		until(t, id+" is told that it cannot join", func() bool { return trouble(s) != "" })
 		if got := len(s.Members()); got != 1 {
 			t.Errorf("%s sees %d nodes", id, got)
 		}
@@ -381,4 +381,9 @@ func TestAddressInUse(t *testing.T) {
 	if err := second.Run(context.Background(), c.seeds); err == nil || !strings.Contains(err.Error(), first.Addr()) {
 		t.Fatalf("got %v, want an error naming %s", err, first.Addr())
 	}
+}
+
+func trouble(l interface{ Impaired() (string, time.Time) }) string {
+	reason, _ := l.Impaired()
+	return reason
 }

@@ -73,7 +73,7 @@ func TestReplayedPackets(t *testing.T) {
 	}
 	until(t, "the others hear", func() bool { return n[1].sees("a").Meta.Version == "after" })
 	for _, own := range n[:2] {
-		if got := own.sees("c").Status; got != Dead || own.Trouble() != nil && len(own.Members()) != 3 {
+		if got := own.sees("c").Status; got != Dead || trouble(own) != "" && len(own.Members()) != 3 {
 			t.Errorf("%s: c is %s, %d members", own.cfg.ID, got, len(own.Members()))
 		}
 	}

@@ -121,7 +121,7 @@ func TestWhoHasLeftIsNoTrouble(t *testing.T) {
 	a := nodes[0]
 	gone := a.sees("c").Addr
 	nodes[2].kill(t)
-	until(t, "the loss is trouble", func() bool { return a.Trouble() != nil })
+	until(t, "the loss is trouble", func() bool { return trouble(a) != "" })
 	cfg := c.config("d", "127.0.0.9")
 	var asked atomic.Int32
 	cfg.Gone = func(addr string) bool {
@@ -132,7 +132,7 @@ func TestWhoHasLeftIsNoTrouble(t *testing.T) {
 	}
 	d := c.start(cfg)
 	until(t, "it has looked around, twice", func() bool { return asked.Load() > 1 && d.sees("a").Status == Alive && d.sees("b").Status == Alive })
-	if err := d.Trouble(); err != nil {
+	if err := trouble(d); err != "" {
 		t.Errorf("the loss of one that has left: %v", err)
 	}
 }

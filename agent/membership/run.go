@@ -136,7 +136,9 @@ func (l *List) gone(addr string) bool { return l.cfg.Gone != nil && l.cfg.Gone(a
 func (l *List) setTrouble(err error) {
 	l.mu.Lock()
 	was := l.trouble
-	l.trouble = err
+	if l.trouble = err; was == nil {
+		l.since = time.Now()
+	}
 	l.mu.Unlock()
 	switch {
 	case err != nil && was == nil:

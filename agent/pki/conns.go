@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -37,7 +38,7 @@ type Conn struct {
 	net.Conn
 	conns *Conns
 	peer  Identity
-	until time.Time // end of the peer's certificate
+	again func() error // what let the peer in, asked anew
 }
 
 // Close takes the connection off the list.
@@ -54,11 +55,14 @@ func (c *Conns) forget(x *Conn) {
 }
 
 // add puts a connection on the list once its handshake is over.
-func (c *Conns) add(x *Conn, t *tls.Conn) {
+func (c *Conns) add(x *Conn, t *tls.Conn, config *tls.Config) {
 	cs := t.ConnectionState()
 	peer, _ := PeerOf(&cs)
 	c.mu.Lock()
-	x.peer, x.until = peer, cs.PeerCertificates[0].NotAfter
+	x.peer, x.again = peer, func() error { return nil }
+	if config.VerifyConnection != nil {
+		x.again = func() error { return config.VerifyConnection(cs) }
+	}
 	c.up[x] = struct{}{}
 	var surplus *Conn
 	if peer.Stranger() {
@@ -73,25 +77,36 @@ func (c *Conns) add(x *Conn, t *tls.Conn) {
 	}
 }
 
-// Recheck closes every connection whose peer check refuses now, or whose certificate
-// has ended, and returns whose they were.
-func (c *Conns) Recheck(check Check, now time.Time) []Identity {
+// Recheck closes every connection whose peer would not be let in now, because its
+// certificate has ended or leads to no CA that is trusted any more, or whom check
+// refuses, and returns whose they were.
+func (c *Conns) Recheck(check Check) []Identity {
 	c.mu.Lock()
-	var out []*Conn
-	for x := range c.up {
-		if !x.peer.Stranger() && (check(x.peer) != nil || now.After(x.until)) {
-			out = append(out, x)
-		}
-	}
+	all := slices.Collect(maps.Keys(c.up))
 	c.mu.Unlock()
 	var who []Identity
-	for _, x := range out {
+	for _, x := range all {
+		if x.peer.Stranger() || x.again() == nil && check(x.peer) == nil {
+			continue
+		}
 		x.Close() // the raw connection: TLS would wait for a peer that does not read
 		if !slices.Contains(who, x.peer) {
 			who = append(who, x.peer)
 		}
 	}
 	return who
+}
+
+// Up says whether a connection of a peer is up.
+func (c *Conns) Up(who Identity) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for x := range c.up {
+		if x.peer == who {
+			return true
+		}
+	}
+	return false
 }
 
 // Dial makes a connection to a node; handshake and all within the time of ctx. Where it
@@ -107,13 +122,10 @@ func (c *Conns) Dial(ctx context.Context, addr string, config *tls.Config) (*tls
 		x.Close()
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err}
 	}
-	c.add(x, t)
-	// The table may have changed between the check and add.
-	if config.VerifyConnection != nil {
-		if err := config.VerifyConnection(t.ConnectionState()); err != nil {
-			x.Close()
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err}
-		}
+	c.add(x, t, config)
+	if err := x.again(); err != nil { // the table may have changed between the check and add
+		x.Close()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err}
 	}
 	return t, nil
 }

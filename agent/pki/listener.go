@@ -102,8 +102,8 @@ func (l *Listener) shake(ctx context.Context, c *Conn) {
 	cancel()
 	l.done(c)
 	if err == nil {
-		l.conns.add(c, t)
-		err = l.config.VerifyConnection(t.ConnectionState()) // the table may have changed just now
+		l.conns.add(c, t, l.config)
+		err = c.again() // the table may have changed just now
 	}
 	if err != nil {
 		c.Close()

@@ -3,12 +3,14 @@ package pki
 import (
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -33,6 +35,7 @@ type Credentials struct {
 	CAs     []*x509.Certificate // those that are trusted
 	pair    tls.Certificate
 	pool    *x509.CertPool
+	seen    *seen
 }
 
 // Complete checks that the parts fit, and makes the credentials ready for use.
@@ -43,7 +46,7 @@ func (c Credentials) Complete() (*Credentials, error) {
 	if !c.Key.PublicKey.Equal(c.Cert.PublicKey) {
 		return nil, errors.New("credentials: the certificate is for another key")
 	}
-	c.pool = x509.NewCertPool()
+	c.pool, c.seen = x509.NewCertPool(), &seen{until: map[seenKey]life{}}
 	c.pair = tls.Certificate{Certificate: [][]byte{c.Cert.Raw}, PrivateKey: c.Key, Leaf: c.Cert}
 	for _, ca := range c.CAs {
 		c.pool.AddCert(ca)
@@ -144,7 +147,7 @@ func (l *Live) verify(cs tls.ConnectionState, strangers bool, use x509.ExtKeyUsa
 	if id.Cluster != own.Cluster {
 		return id, fmt.Errorf("%w: %s is of cluster %s, this is %s", ErrUntrusted, id, id.Cluster, own.Cluster)
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: own.pool, KeyUsages: []x509.ExtKeyUsage{use}}); err != nil {
+	if err := own.trusts(leaf, use, time.Now()); err != nil {
 		return id, fmt.Errorf("%w: of %s: %w", ErrUntrusted, id, err)
 	}
 	if check != nil {
@@ -153,6 +156,63 @@ func (l *Live) verify(cs tls.ConnectionState, strangers bool, use x509.ExtKeyUsa
 		}
 	}
 	return id, nil
+}
+
+// Again verifies a peer that was let in before: by the CAs that are trusted now, and by
+// the time. It is meant to be asked for each request.
+func (l *Live) Again(cs *tls.ConnectionState) error {
+	_, err := l.verify(*cs, true, x509.ExtKeyUsageClientAuth, nil)
+	return err
+}
+
+// seen are the certificates that these credentials have found to lead to one of their
+// CAs, so that a connection can be verified often.
+type seen struct {
+	mu    sync.Mutex
+	until map[seenKey]life
+}
+
+type seenKey struct {
+	leaf [sha256.Size]byte
+	use  x509.ExtKeyUsage
+}
+
+// life is when all certificates of a chain are valid.
+type life struct{ from, to time.Time }
+
+// maxSeen certificates are remembered: more than there are nodes and people. Beyond them
+// all are looked at anew.
+const maxSeen = 1024
+
+// trusts verifies a certificate against the CAs.
+func (c *Credentials) trusts(leaf *x509.Certificate, use x509.ExtKeyUsage, now time.Time) error {
+	key := seenKey{sha256.Sum256(leaf.Raw), use}
+	c.seen.mu.Lock()
+	l, ok := c.seen.until[key]
+	c.seen.mu.Unlock()
+	if ok && !now.Before(l.from) && !now.After(l.to) {
+		return nil
+	}
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: c.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{use}})
+	if err != nil {
+		return err
+	}
+	l = life{leaf.NotBefore, leaf.NotAfter}
+	for _, x := range chains[0] {
+		if x.NotBefore.After(l.from) {
+			l.from = x.NotBefore
+		}
+		if x.NotAfter.Before(l.to) {
+			l.to = x.NotAfter
+		}
+	}
+	c.seen.mu.Lock()
+	defer c.seen.mu.Unlock()
+	if len(c.seen.until) >= maxSeen {
+		clear(c.seen.until)
+	}
+	c.seen.until[key] = l
+	return nil
 }
 
 // selfSigned checks the signature with the certificate's own key: CheckSignatureFrom

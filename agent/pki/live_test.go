@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -150,7 +151,7 @@ func TestRemovedIsCutOff(t *testing.T) {
 	}
 	name := "n2"
 	s.gone.Store(&name)
-	if who := s.conns.Recheck(s.check, time.Now()); len(who) != 1 || who[0].Node != "n2" {
+	if who := s.conns.Recheck(s.check); len(who) != 1 || who[0].Node != "n2" {
 		t.Errorf("cut off: %v", who)
 	}
 	if err := echo(bad); err == nil {
@@ -162,8 +163,72 @@ func TestRemovedIsCutOff(t *testing.T) {
 	if _, err := s.says(t, n2); err == nil {
 		t.Error("it came back")
 	}
-	if who := s.conns.Recheck(s.check, time.Now().Add(LifeNode)); len(who) != 1 || who[0].Node != "n3" {
-		t.Errorf("after the end of its certificate: %v", who)
+	short := issued(t, ca, Identity{Cluster: cluster, Node: "n4"}, time.Now())
+	if short.Cert, err = ca.Sign(Identity{Cluster: cluster, Node: "n4"}, short.Key.Public(), time.Now(), 300*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if short, err = short.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.says(t, client(short, "n1")); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
+		who := s.conns.Recheck(s.check)
+		if len(who) == 1 && who[0].Node == "n4" {
+			break
+		}
+		if len(who) > 0 || time.Now().After(deadline) {
+			t.Fatalf("after the end of its certificate: %v", who)
+		}
+	}
+}
+
+// TestDroppedCACutsItsConnections: those that were made under it, at either end, and no
+// request of theirs counts from the moment at which it is dropped.
+func TestDroppedCACutsItsConnections(t *testing.T) {
+	old, next := newCA(t, cluster), newCA(t, cluster)
+	who := func(node string) Identity { return Identity{Cluster: cluster, Node: node} }
+	s := serve(t, issued(t, next, who("n1"), time.Now(), old), false)
+	intruder, err := s.says(t, client(issued(t, old, who("n99"), time.Now(), next), "n1")) // of a key of the CA that leaked
+	if err != nil {
+		t.Fatal(err)
+	}
+	honest, err := s.says(t, client(issued(t, next, who("n2"), time.Now(), old), "n1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the listener saw of the two.
+	seen := map[string]*tls.ConnectionState{}
+	s.conns.mu.Lock()
+	up := len(s.conns.up)
+	s.conns.mu.Unlock()
+	for node, ca := range map[string]*CA{"n99": old, "n2": next} {
+		seen[node] = &tls.ConnectionState{HandshakeComplete: true, PeerCertificates: []*x509.Certificate{issued(t, ca, who(node), time.Now()).Cert}}
+		if err := s.live.Again(seen[node]); err != nil {
+			t.Errorf("%s while both CAs are trusted: %v", node, err)
+		}
+	}
+	if who := s.conns.Recheck(s.check); len(who) != 0 || up != 2 {
+		t.Errorf("cut off while both CAs are trusted: %v, %d up", who, up)
+	}
+	s.live.Set(issued(t, next, who("n1"), time.Now()))
+	if err := s.live.Again(seen["n99"]); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("a request of the old CA: %v", err)
+	}
+	if err := s.live.Again(seen["n2"]); err != nil {
+		t.Error(err)
+	}
+	if who := s.conns.Recheck(s.check); len(who) != 1 || who[0].Node != "n99" {
+		t.Errorf("cut off: %v", who)
+	}
+	if err := echo(intruder); err == nil {
+		t.Error("its connection goes on")
+	}
+	if err := echo(honest); err != nil {
+		t.Errorf("a connection of the new CA was cut: %v", err)
 	}
 }
 

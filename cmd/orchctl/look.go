@@ -121,7 +121,11 @@ func statusTable(w io.Writer, s api.Status) {
 		fmt.Fprintln(w, "\nNEXT\tIN\tWHY")
 	}
 	for _, p := range s.Pending {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", p.What, (time.Duration(p.DueInMS) * time.Millisecond).Round(100*time.Millisecond), p.Reason)
+		in := "-" // no clock decides
+		if p.DueInMS > 0 {
+			in = (time.Duration(p.DueInMS) * time.Millisecond).Round(100 * time.Millisecond).String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", p.What, in, p.Reason)
 	}
 }
 

@@ -79,10 +79,11 @@ while it is alive with --force; then exchange what it knew: 'orchctl ca rotate' 
 		Example: "  orchctl remove n3\n  orchctl remove n3 --force",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, func(ctx context.Context, c *api.Client) error {
-				if err := c.RemoveNode(ctx, args[0], force); err != nil {
+				o, err := c.RemoveNode(ctx, args[0], force)
+				if err != nil {
 					return err
 				}
-				return a.say(map[string]string{"removed": args[0]}, "node %s is removed; 'orchctl nodes' shows who is left", args[0])
+				return a.say(map[string]any{"removed": args[0], "unconfirmed": o.Unconfirmed}, "node %s is removed; 'orchctl nodes' shows who is left%s", args[0], unconfirmed(o))
 			})
 		},
 	}

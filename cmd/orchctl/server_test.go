@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -78,6 +79,8 @@ func (l *leader) RemoveNode(ctx context.Context, id string, _ bool, _ string) er
 	return err
 }
 
+func (l *leader) Unconfirmed(context.Context) []string { return []string{"n7"} }
+
 func (l *leader) ImageID(context.Context, string) string { return "" }
 
 func (l *leader) DrainNode(ctx context.Context, id string, within time.Duration, by string) error {
@@ -140,8 +143,9 @@ func (l *leader) TakeVote(context.Context, string) error { return api.ErrNoLeade
 func (l *leader) JoinToken(context.Context) (api.JoinToken, error) {
 	return api.JoinToken{Token: "orch1-x", Addr: "127.0.0.1:7480", Uses: 16, Expires: time.Unix(2e9, 0)}, nil
 }
-func (l *leader) Probe(context.Context, api.RowRef) error { return nil }
-func (l *leader) Suspect(api.RowRef)                      {}
+func (l *leader) Probe(context.Context, api.RowRef) error        { return nil }
+func (l *leader) LeaderView(context.Context) (*fsm.State, error) { return l.View(), nil }
+func (l *leader) Suspect(api.RowRef)                             {}
 
 // served runs the API of a leader on a socket below a new current folder, where
 // orchctl finds it.
@@ -172,7 +176,9 @@ func served(t *testing.T) *leader {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- api.NewServer(l, slog.New(slog.DiscardHandler)).Run(ctx, socket) }()
+	go func() {
+		ended <- api.NewServer(l, slog.New(slog.DiscardHandler), api.WithIdentify(anybody)).Run(ctx, socket)
+	}()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -181,6 +187,9 @@ func served(t *testing.T) *leader {
 	})
 	return l
 }
+
+// anybody who reaches the socket is an admin, as on a node.
+func anybody(*http.Request) api.Identity { return api.Identity{Name: "operator", Role: fsm.RoleAdmin} }
 
 func must(t *testing.T, args ...string) string {
 	t.Helper()

@@ -87,7 +87,7 @@ func TestSnapshotRefusals(t *testing.T) {
 
 func TestRemoveForgetsANode(t *testing.T) {
 	l := served(t)
-	if out := must(t, "remove", "n1"); !strings.Contains(out, "node n1 is removed") || len(l.View().Nodes) != 0 {
+	if out := must(t, "remove", "n1"); !strings.Contains(out, "node n1 is removed") || !strings.Contains(out, "node n7 has not confirmed within 1 s; it refuses as soon as it hears of it") || len(l.View().Nodes) != 0 {
 		t.Errorf("%s, nodes %+v", out, l.View().Nodes)
 	}
 	if _, err := ctl(t, "remove", "n1"); err == nil || !strings.Contains(err.Error(), "orchctl nodes") {

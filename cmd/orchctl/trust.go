@@ -216,13 +216,22 @@ func (a *app) revoke() *cobra.Command {
 		Use: "revoke NAME", Short: "Shut a person out at once", Args: cobra.ExactArgs(1), Example: "  orchctl revoke bob",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, func(ctx context.Context, c *api.Client) error {
-				if err := c.Revoke(ctx, args[0]); err != nil {
+				o, err := c.Revoke(ctx, args[0])
+				if err != nil {
 					return err
 				}
-				return a.say(map[string]string{"revoked": args[0]}, "%s is shut out", args[0])
+				return a.say(map[string]any{"revoked": args[0], "unconfirmed": o.Unconfirmed}, "%s is shut out%s", args[0], unconfirmed(o))
 			})
 		},
 	}
+}
+
+// unconfirmed says where one who is shut out may still be let in, and for how long.
+func unconfirmed(o api.ShutOut) (text string) {
+	for _, id := range o.Unconfirmed {
+		text += fmt.Sprintf("\nnode %s has not confirmed within 1 s; it refuses as soon as it hears of it", id)
+	}
+	return text
 }
 
 func (a *app) trust() *cobra.Command {
@@ -268,9 +277,9 @@ func trustTable(w io.Writer, t api.Trust) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.Name, p.Role, day(p.Until), p.By)
 	}
 	if len(t.Revoked) > 0 {
-		fmt.Fprintln(w, "\nSHUT OUT\tUNTIL ITS CERTIFICATE HAS ENDED")
+		fmt.Fprintln(w, "\nSHUT OUT\tSINCE, AND UNTIL THE CA IS EXCHANGED")
 	}
 	for _, r := range t.Revoked {
-		fmt.Fprintf(w, "node %s\t%s\n", r.Node, day(r.Until))
+		fmt.Fprintf(w, "node %s\t%s\n", r.Node, day(r.Since))
 	}
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,15 +37,7 @@ func TestFullDisk(t *testing.T) {
 	if small == leader {
 		small = c.Nodes[1]
 	}
-	if err := small.Stop(10 * time.Second); err != nil {
-		t.Fatal(err)
-	}
-	data := filepath.Join(small.Dir, "data")
-	ontoSmallDisk(t, small, data)
-	if err := small.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	serving(t, c)
+	restartOnSmallDisk(t, ctx, c, small)
 	err = lab.Until(within(t, ctx, 20*time.Second), 100*time.Millisecond, func() error {
 		_, err := leader.Ctl(ctx, "transfer", small.ID)
 		return err
@@ -52,38 +45,8 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fill := filepath.Join(data, "fill")
-	f, err := os.Create(fill)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = io.Copy(f, zeros{})
-	f.Close() // open, it would hold its room after its removal
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("filling the disk: %v", err)
-	}
-	impaired := func(want bool) {
-		t.Helper()
-		err := lab.Until(within(t, ctx, 40*time.Second), 50*time.Millisecond, func() error {
-			// Something to write: the log of a cluster at rest needs no room.
-			resp, err := c.HTTP.Get(c.Nodes[2].URL("/api/v1/categories"))
-			if err != nil {
-				return err
-			}
-			resp.Body.Close()
-			out, err := small.Ctl(ctx, "status")
-			if err != nil {
-				return err
-			}
-			if strings.Contains(out, "IMPAIRED") != want {
-				return fmt.Errorf("impaired is not %v:\n%s", want, out)
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	free := fillDisk(t, small)
+	impaired := func(want bool) { impairment(t, ctx, c, small, want) }
 	impaired(true)
 	err = lab.Until(within(t, ctx, 20*time.Second), 50*time.Millisecond, func() error {
 		if now, err := c.Leader(ctx); err != nil || now == small {
@@ -104,10 +67,124 @@ func TestFullDisk(t *testing.T) {
 			t.Fatalf("with a full disk it answers %s", resp.Status)
 		}
 	}
-	if err := os.Remove(fill); err != nil {
+	free()
+	impaired(false)
+}
+
+// TestDrainOfANodeWithAFullDisk, which hears of nothing by its log: its containers move
+// one after the other, end there, and no request fails, on that node neither.
+func TestDrainOfANodeWithAFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a small disk can only be mounted by root")
+	}
+	c, ctx := cluster(t, 3, spec(6, 6))
+	if _, err := c.Nodes[0].Healthy(within(t, ctx, 60*time.Second), 6); err != nil {
 		t.Fatal(err)
 	}
-	impaired(false)
+	leader, err := c.Leader(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := c.Nodes[0]
+	if small == leader {
+		small = c.Nodes[1]
+	}
+	restartOnSmallDisk(t, ctx, c, small)
+	var before []lab.Row
+	err = lab.Until(within(t, ctx, 90*time.Second), 50*time.Millisecond, func() error {
+		rows, err := leader.PS(ctx)
+		if before = rowsOn(rows, small.ID); err == nil && len(before) != 2 {
+			err = fmt.Errorf("%d rows on %s", len(before), small.ID)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := fillDisk(t, small)
+	impairment(t, ctx, c, small, true)
+	stop, load := loading(t, ctx, c.Nodes)
+	began := time.Now()
+	if out, err := leader.Ctl(ctx, "drain", small.ID, "--deadline", "5m"); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	err = lab.Until(within(t, ctx, 60*time.Second), 50*time.Millisecond, func() error {
+		rows, err := leader.PS(ctx)
+		if err == nil && len(rowsOn(rows, small.ID)) > 0 {
+			err = fmt.Errorf("still there: %+v", rowsOn(rows, small.ID))
+		}
+		if err == nil {
+			err = allOf(rows, 6, programs.Image)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("drained after %s", time.Since(began).Round(time.Millisecond))
+	if out, err := small.Ctl(ctx, "ps"); err != nil || strings.Contains(out, " "+small.ID+" ") {
+		t.Errorf("the node itself knows nothing of it: %v\n%s", err, out)
+	}
+	stop()
+	for _, f := range load.Failures() {
+		t.Errorf("failed through %s: %s", f.Node, f.What)
+	}
+	free()
+	impairment(t, ctx, c, small, false)
+}
+
+// restartOnSmallDisk moves a node's data to a small disk.
+func restartOnSmallDisk(t *testing.T, ctx context.Context, c *lab.Cluster, small *lab.Node) {
+	t.Helper()
+	if err := small.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	ontoSmallDisk(t, small, filepath.Join(small.Dir, "data"))
+	if err := small.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	serving(t, c)
+}
+
+// fillDisk leaves no room beside a node's data until the function it returns is called.
+func fillDisk(t *testing.T, small *lab.Node) (free func()) {
+	t.Helper()
+	fill := filepath.Join(small.Dir, "data", "fill")
+	f, err := os.Create(fill)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(f, zeros{})
+	f.Close() // open, it would hold its room after its removal
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("filling the disk: %v", err)
+	}
+	return func() {
+		if err := os.Remove(fill); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// impairment waits until a node says that it is impaired, or that it is not.
+func impairment(t *testing.T, ctx context.Context, c *lab.Cluster, n *lab.Node, want bool) {
+	t.Helper()
+	err := lab.Until(within(t, ctx, 40*time.Second), 50*time.Millisecond, func() error {
+		// Something to write: the log of a cluster at rest needs no room.
+		resp, err := c.HTTP.Get(c.Nodes[2].URL("/api/v1/categories"))
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		out, err := n.Ctl(ctx, "status")
+		if err == nil && strings.Contains(out, "IMPAIRED") != want {
+			err = fmt.Errorf("impaired is not %v:\n%s", want, out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ontoSmallDisk copies a node's data to a file system of 32 MiB mounted over it; at the

@@ -277,7 +277,8 @@ func TestSiege(t *testing.T) {
 	}
 	udp.Close()
 
-	fails := flood(t, ctx, leader, 10_000)
+	from := net.ParseIP("127.99.99.99")
+	fails := flood(t, ctx, leader, from, 10_000)
 	late := lab.Add(c, "n4", leader.IP[:strings.LastIndex(leader.IP, ".")]+".44")
 	if err := late.Start(ctx); err != nil {
 		t.Fatal(err)
@@ -288,6 +289,7 @@ func TestSiege(t *testing.T) {
 	began := time.Now()
 	got := fails()
 	t.Logf("%d forged joins were refused in %s after the honest one", got, time.Since(began).Round(time.Millisecond))
+	waits(t, ctx, leader, from, token)
 	for _, conn := range silent {
 		conn.Close()
 	}
@@ -320,29 +322,53 @@ func TestSiege(t *testing.T) {
 	}
 }
 
-// flood begins to send joins with forged tokens, and returns a function that waits until
-// all have been refused, or a minute is over, and says how many were.
-func flood(t *testing.T, ctx context.Context, n *lab.Node, total int64) func() int64 {
+// waits: from the address that a flood came from the right token is refused unseen too.
+func waits(t *testing.T, ctx context.Context, n *lab.Node, from net.IP, token string) {
+	t.Helper()
+	good, err := pki.ParseToken(strings.TrimSpace(token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flooder := api.NewClient(n.IP+":7480", dialsFrom(t, from))
+	defer flooder.Close()
+	_, err = flooder.Admit(ctx, api.AdmitRequest{Node: fsm.Node{ID: "n5"}, Secret: good.Secret[:], Now: time.Now().UnixMilli(), Protocol: 1})
+	if !errors.Is(err, api.ErrTooMany) || !strings.Contains(err.Error(), "wait ") {
+		t.Errorf("the right token of that address: %v", err)
+	}
+}
+
+// dialsFrom makes connections from an address, with a certificate of one's own.
+func dialsFrom(t *testing.T, from net.IP) *http.Transport {
+	config := stranger(t)
+	return &http.Transport{MaxIdleConnsPerHost: 1, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+		return (&tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}, Config: config}).DialContext(ctx, "tcp", addr)
+	}}
+}
+
+// flood begins to send joins with forged tokens from an address, and returns a function
+// that waits until all have been refused, or a minute is over, and says how many were.
+// All but those of two windows are refused unseen.
+func flood(t *testing.T, ctx context.Context, n *lab.Node, from net.IP, total int64) func() int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	var left, refused atomic.Int64
+	var left, refused, seen atomic.Int64
 	left.Store(total)
 	var wg sync.WaitGroup
 	for range 16 {
-		config := stranger(t)
-		dial := func(ctx context.Context, _, addr string) (net.Conn, error) {
-			return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
-		}
-		transport := &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 1}
+		transport := dialsFrom(t, from)
 		wg.Go(func() {
 			defer transport.CloseIdleConnections()
 			c := api.NewClient(n.IP+":7480", transport)
 			for i := 0; left.Add(-1) >= 0 && ctx.Err() == nil; i++ {
 				q := api.AdmitRequest{Node: fsm.Node{ID: "intruder"}, Secret: bytes.Repeat([]byte{byte(i)}, 16), Now: time.Now().UnixMilli(), Protocol: 1}
 				_, err := c.Admit(ctx, q)
-				if errors.Is(err, fsm.ErrRefused) || errors.Is(err, api.ErrTooMany) {
+				switch {
+				case errors.Is(err, api.ErrTooMany):
 					refused.Add(1)
-				} else if err == nil {
+				case errors.Is(err, fsm.ErrRefused):
+					refused.Add(1)
+					seen.Add(1)
+				case err == nil:
 					t.Error("a forged token was good")
 				}
 				if i%100 == 99 {
@@ -356,6 +382,9 @@ func flood(t *testing.T, ctx context.Context, n *lab.Node, total int64) func() i
 		wg.Wait()
 		if n := refused.Load(); n < total && ctx.Err() == nil {
 			t.Errorf("%d of %d were refused", n, total)
+		}
+		if n := seen.Load(); n < 1 || n > 60 {
+			t.Errorf("%d of them were looked at", n)
 		}
 		return refused.Load()
 	}

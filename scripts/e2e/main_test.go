@@ -71,6 +71,21 @@ func cluster(t *testing.T, n int, yaml string) (*lab.Cluster, context.Context) {
 		t.Fatal(err)
 	}
 	c := lab.New(programs, dir, n)
+	takeDown(t, c)
+	path := ""
+	if yaml != "" {
+		if path, err = c.Spec("acts", yaml); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Up(ctx, path); err != nil {
+		t.Fatal(err)
+	}
+	return c, ctx
+}
+
+// takeDown ends a cluster with its test, and removes its folder.
+func takeDown(t *testing.T, c *lab.Cluster) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, n := range c.Nodes {
@@ -86,18 +101,8 @@ func cluster(t *testing.T, n int, yaml string) (*lab.Cluster, context.Context) {
 				t.Errorf("%s:\n%.4000s", n.ID, log[i:])
 			}
 		}
-		os.RemoveAll(dir)
+		os.RemoveAll(c.Dir)
 	})
-	path := ""
-	if yaml != "" {
-		if path, err = c.Spec("acts", yaml); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := c.Up(ctx, path); err != nil {
-		t.Fatal(err)
-	}
-	return c, ctx
 }
 
 // within gives a step of a test a deadline of its own.

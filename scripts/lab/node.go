@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +21,8 @@ type Node struct {
 	ID, IP, Dir, Socket string
 	// Extra are further flags of orchd.
 	Extra []string
+	// Under is a command that orchd is run by, with its arguments; empty for none.
+	Under []string
 
 	cluster *Cluster
 	cmd     *exec.Cmd
@@ -102,15 +106,27 @@ func (n *Node) Start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(n.cluster.Programs.Dir, "orchd"), n.args()...)
+	words := append(append(slices.Clone(n.Under), filepath.Join(n.cluster.Programs.Dir, "orchd")), n.args()...)
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A test binary that is killed takes its nodes with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	started, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		// The kernel takes the end of the thread that starts it for that of the parent.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			n.exit = cmd.Wait()
+			close(done)
+		}
+	}()
+	if err := <-started; err != nil {
 		return err
 	}
-	n.cmd, n.done = cmd, make(chan struct{})
-	go func() { n.exit = cmd.Wait(); close(n.done) }()
+	n.cmd, n.done = cmd, done
 	return Until(ctx, 10*time.Millisecond, func() error {
 		if !n.Running() {
 			return fmt.Errorf("%s %w: %v\n%s", n.ID, ErrEnded, n.exit, n.Log(20))

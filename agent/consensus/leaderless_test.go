@@ -1,0 +1,29 @@
+package consensus
+
+import (
+	"syscall"
+	"testing"
+)
+
+// TestFencedFollowerHearsNoLeader: Raft's loop waits for the disk and names the last one
+// on, but the node is told of nothing any more, and the leader notes its silence.
+func TestFencedFollowerHearsNoLeader(t *testing.T) {
+	c, disks := faultyCluster(t, 3, nil)
+	leader := c.leader()
+	full := c.others(leader)[0]
+	until(t, "it hears the leader", func() bool { return full.Leaderless().IsZero() && !full.Fenced() })
+	disks[full.cfg.ID].fail(syscall.ENOSPC)
+	c.propose("meets the full disk", full)
+	until(t, "it says that it hears none, since when, and why", func() bool {
+		s := full.Status()
+		return s.Fenced && full.Fenced() && !s.Leaderless.IsZero()
+	})
+	until(t, "the leader's heartbeats do not reach it", func() bool {
+		_, silent := c.leader(full).Silent()[full.cfg.ID]
+		return silent
+	})
+	disks[full.cfg.ID].fail(nil)
+	until(t, "it hears the leader again", func() bool { return full.Leaderless().IsZero() && !full.Fenced() })
+	until(t, "and is heard", func() bool { return len(c.leader().Silent()) == 0 })
+	c.agree("meets the full disk")
+}

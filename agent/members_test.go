@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"orch/agent/api"
+	"orch/fsm"
+)
+
+// TestReadyOnlyWhenCaughtUp: a node without a quorum serves from its last view, says what
+// is impaired since when, and is ready when it has its cluster again.
+func TestReadyOnlyWhenCaughtUp(t *testing.T) {
+	nodes := together(t, "n1", "n2")
+	one, two := nodes[0], nodes[1]
+	one.until("ready", one.ready)
+	two.until("ready", two.ready)
+	two.stop()
+	one.stop()
+	one.start()
+	one.until("it serves from its last view", func(context.Context) error {
+		c, err := net.Dial("tcp", one.cfg.ProxyAddr)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	var s api.Status
+	one.until("it says what is impaired", func(ctx context.Context) (err error) {
+		if s, err = one.Status(ctx); err == nil && impairment(s, "gossip").What == "" {
+			err = errors.New("gossip is not impaired")
+		}
+		return err
+	})
+	if i := impairment(s, "no leader"); i.Since.IsZero() || !strings.Contains(i.Reason, "n2 ") {
+		t.Errorf("%+v", s.Impaired)
+	}
+	if i := impairment(s, "gossip"); i.Since.IsZero() {
+		t.Errorf("%+v", i)
+	}
+	for _, p := range s.Pending {
+		if p.DueInMS != 0 || !strings.Contains(p.Reason, "waits for a leader") {
+			t.Errorf("without a leader: %+v", p)
+		}
+	}
+	if err := one.ready(t.Context()); err == nil {
+		t.Error("ready before it has caught up")
+	}
+	two.start()
+	one.until("ready", one.ready)
+	two.until("ready", two.ready)
+	if s, err := one.Status(t.Context()); err != nil || impairment(s, "no leader").What != "" {
+		t.Errorf("%v: %+v", err, s.Impaired)
+	}
+}
+
+func impairment(s api.Status, what string) api.Impairment {
+	for _, i := range s.Impaired {
+		if i.What == what {
+			return i
+		}
+	}
+	return api.Impairment{}
+}
+
+// TestNewNameAtAnOldAddress: a machine that was lost is set up anew under another name,
+// before anybody has removed the old one. Its name is first by the alphabet, and last.
+func TestNewNameAtAnOldAddress(t *testing.T) {
+	for _, fresh := range []string{"n0", "n9"} {
+		t.Run(fresh, func(t *testing.T) {
+			nodes := together(t, "n1", "n2", "n3")
+			one, lost := nodes[0], nodes[2]
+			lost.stop()
+			one.shows("n3", func(n api.NodeInfo) bool { return n.Status == fsm.NodeDead })
+			token, err := one.JoinToken(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := begin(t, fresh, lost.cfg.Addr)
+			if _, err := d.Join(t.Context(), one.cfg.APIAddr, token.Token); err != nil {
+				t.Fatal(err)
+			}
+			d.until("ready", d.ready)
+			one.shows(fresh, func(n api.NodeInfo) bool { return n.Role == "voter" && n.Status == fsm.NodeAlive && n.AppliedIndex > 0 })
+			one.shows("n3", func(n api.NodeInfo) bool { return n.Role == "nonvoter" && n.Status == fsm.NodeDead })
+			nodes[1].shows(fresh, func(n api.NodeInfo) bool { return n.Role == "voter" })
+		})
+	}
+}
+
+// TestRemoveByForce of the leader of a pair goes through, for the other can decide alone
+// then; it is refused where the others are no majority.
+func TestRemoveByForce(t *testing.T) {
+	nodes := together(t, "n1", "n2", "n3")
+	one, two, three := nodes[0], nodes[1], nodes[2]
+	three.stop()
+	one.shows("n3", func(n api.NodeInfo) bool { return n.Status == fsm.NodeDead })
+	_, err := one.RemoveNode(t.Context(), "n2", true)
+	if err == nil || !strings.Contains(err.Error(), "n3 is dead") || !strings.Contains(err.Error(), "orchctl recover") {
+		t.Fatalf("%v", err)
+	}
+	if _, err := one.RemoveNode(t.Context(), "n3", false); err != nil {
+		t.Fatal(err)
+	}
+	one.until("two are left", func(ctx context.Context) error {
+		nodes, err := one.Nodes(ctx)
+		if err == nil && len(nodes) != 2 {
+			err = fmt.Errorf("%+v", nodes)
+		}
+		return err
+	})
+	one.until("the other leads", func(ctx context.Context) error {
+		if err := one.Transfer(ctx, "n2"); err != nil {
+			return err
+		}
+		n, err := one.node(ctx, "n2")
+		if err == nil && n.Role != "leader" {
+			err = fmt.Errorf("%+v", n)
+		}
+		return err
+	})
+	one.until("n2 is out, once Raft has let n3 go", func(ctx context.Context) error {
+		_, err := one.RemoveNode(ctx, "n2", true)
+		return err
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := one.NewJoinToken(ctx, time.Hour, 1); err != nil {
+		t.Errorf("it decides nothing any more: %v", err)
+	}
+	two.until("it has gone", func(ctx context.Context) error {
+		if two.Healthy(ctx) == nil {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+}
