@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -34,7 +33,7 @@ func (n *Node) Admit(ctx context.Context, q api.AdmitRequest, key string) (api.A
 	poke, end := n.store.Subscribe()
 	defer end()
 	for {
-		v := n.store.View()
+		v := n.committed()
 		if x, ok := v.Node(q.Node.ID); ok && x.Key == key {
 			n.log.Info("node admitted", "joiner", q.Node.ID, "addr", q.Node.RaftAddr)
 			return n.admitted(v, q.Node.ID, public)
@@ -49,12 +48,15 @@ func (n *Node) Admit(ctx context.Context, q api.AdmitRequest, key string) (api.A
 
 // MayTry implements api.Truster.
 func (n *Node) MayTry(from string) (ended func(error), err error) {
-	ended, wait := n.refusals.tries(from)
-	if wait > 0 {
-		return nil, fmt.Errorf("%w: %d joins from this address have failed within %s: wait %s, then try with the line that 'orchctl token show' prints",
-			api.ErrTooMany, maxFailedJoins, joinWindow, wait)
+	ended, wait, crowded := n.refusals.tries(from)
+	switch {
+	case wait == 0:
+		return ended, nil
+	case crowded:
+		return nil, fmt.Errorf("%w: %d joins from this address are under way: wait %s, then give the same line again", api.ErrTooMany, maxJoinsAtOnce, wait)
 	}
-	return ended, nil
+	return nil, fmt.Errorf("%w: %d joins from this address have failed within %s: wait %s, then try with the line that 'orchctl token show' prints",
+		api.ErrTooMany, maxFailedJoins, joinWindow, wait)
 }
 
 // mayJoin refuses what needs no leader to be refused, so that who guesses costs the
@@ -63,7 +65,7 @@ func (n *Node) mayJoin(q api.AdmitRequest, key string) (public any, err error) {
 	if n.clusterID() == "" {
 		return nil, fmt.Errorf("%w: run 'orchctl init' there, or name a node that is in one", api.ErrNotMember)
 	}
-	v := n.store.View()
+	v := n.committed()
 	if err := v.Trust.Admits(v, q.Node.ID, key, pki.SecretDigest(q.Secret), n.clock.now()); err != nil {
 		return nil, err
 	}
@@ -117,14 +119,21 @@ func (n *Node) withoutVote(ctx context.Context, id string) error {
 	return reached(c.TakeVote(ctx, id))
 }
 
-// TakeVote implements api.Peer.
+// TakeVote implements api.Peer. The leader judges, whoever has judged before: a vote that
+// the others need would stay, and they would have a configuration that never commits.
 func (n *Node) TakeVote(ctx context.Context, id string) error {
-	n.log.Warn("a vote is taken: its node joins anew, or is removed by force", "member", id)
-	err := n.raft.Remove(ctx, id)
-	if errors.Is(err, consensus.ErrNotLeader) {
-		err = fmt.Errorf("%w: %w", api.ErrNoLeader, err)
+	if leader, _ := n.raft.Leader(); leader != n.cfg.NodeID || id == leader {
+		return fmt.Errorf("%w: another than node %s takes the vote of node %s, when it leads", api.ErrNoLeader, n.cfg.NodeID, id)
 	}
-	return err
+	voters, why, err := n.judge(ctx, n.committed())
+	if err != nil {
+		return err
+	}
+	if lost := lacking(voters, why, id); lost != "" {
+		return fmt.Errorf("%w: without the vote of node %s the others would have no majority, for %s: start or mend those first, then give this command again; 'orchctl status' shows when", api.ErrBad, id, lost)
+	}
+	n.log.Warn("a vote is taken: its node joins anew, or is removed by force", "member", id)
+	return byConsensus(n.raft.Remove(ctx, id))
 }
 
 // JoinToken implements api.Truster: the token as a whole, for an admin's eyes.
@@ -163,11 +172,12 @@ func (n *Node) NewJoinToken(ctx context.Context, o api.TokenOrder, by string) (a
 	return n.JoinToken(ctx)
 }
 
-// until waits until this node's own table says so.
+// until waits until the table says so: the log's, or where that does not come the
+// leader's.
 func (n *Node) until(ctx context.Context, says func(*fsm.State) bool) error {
 	poke, end := n.store.Subscribe()
 	defer end()
-	for !says(n.store.View()) {
+	for !says(n.committed()) {
 		select {
 		case <-poke:
 		case <-ctx.Done():

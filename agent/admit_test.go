@@ -90,7 +90,7 @@ func TestRattling(t *testing.T) {
 	r := newRefusals(slog.New(slog.NewTextHandler(&out, nil)), func() time.Time { return now })
 	wrong := fmt.Errorf("%w: the token", fsm.ErrRefused)
 	try := func(from string, how error) time.Duration {
-		ended, wait := r.tries(from)
+		ended, wait, _ := r.tries(from)
 		if ended != nil {
 			ended(how)
 		}
@@ -141,23 +141,38 @@ func TestRattling(t *testing.T) {
 	}
 }
 
-// TestJoinsUnderWayCount, so that many at once are no way around the limit.
-func TestJoinsUnderWayCount(t *testing.T) {
+// TestJoinsUnderWay are bounded by themselves, so that many at once are no way around the
+// limit, and a rack that starts together is not taken for one who guesses.
+func TestJoinsUnderWay(t *testing.T) {
 	n := &Node{refusals: newRefusals(slog.New(slog.DiscardHandler), time.Now)}
 	var under []func(error)
-	for range maxFailedJoins {
+	for range maxJoinsAtOnce {
 		ended, err := n.MayTry("192.0.2.7:1")
 		if err != nil {
 			t.Fatal(err)
 		}
 		under = append(under, ended)
 	}
-	if _, err := n.MayTry("192.0.2.7:2"); !errors.Is(err, api.ErrTooMany) || !strings.Contains(err.Error(), "wait 1m0s") {
-		t.Errorf("%v", err)
+	if _, err := n.MayTry("192.0.2.7:2"); !errors.Is(err, api.ErrTooMany) || !strings.Contains(err.Error(), "under way: wait 1s") {
+		t.Errorf("one more at once: %v", err)
 	}
-	under[0](nil)
-	if _, err := n.MayTry("192.0.2.7:3"); err != nil {
-		t.Error(err)
+	for i, ended := range under {
+		ended([]error{nil, context.Canceled, api.ErrNoLeader}[i%3])
+	}
+	again, err := n.MayTry("192.0.2.7:3")
+	if err != nil {
+		t.Fatalf("after those: %v", err)
+	}
+	again(nil)
+	for range maxFailedJoins {
+		ended, err := n.MayTry("192.0.2.7:4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended(fsm.ErrRefused)
+	}
+	if _, err := n.MayTry("192.0.2.7:5"); !errors.Is(err, api.ErrTooMany) || !strings.Contains(err.Error(), "have failed within") {
+		t.Errorf("after as many that failed: %v", err)
 	}
 }
 

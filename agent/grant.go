@@ -69,20 +69,29 @@ func (n *Node) untilAll(ctx context.Context, says func(*fsm.State) bool) {
 }
 
 // Unconfirmed implements api.Truster: the nodes that do not answer, and those that do not
-// say within a second that they have applied what this one has.
+// say within a second that they have applied what the leader has; this one is none of the
+// exceptions.
 func (n *Node) Unconfirmed(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, knownWithin)
 	defer cancel()
-	v := n.store.View()
+	goal, err := n.peers.leaderApplied(ctx)
+	if err != nil {
+		goal = n.committed().Applied // the leader has just died: what is known here
+	}
 	for {
+		v := n.committed()
 		said := n.reports(ctx, v)
 		var silent, behind []string
 		for _, o := range v.Nodes {
-			switch r, ok := said[o.ID]; {
-			case o.Status == fsm.NodeLeft || o.ID == n.cfg.NodeID:
+			r, ok := said[o.ID]
+			if o.ID == n.cfg.NodeID {
+				r.AppliedIndex, ok = v.Applied, true
+			}
+			switch {
+			case o.Status == fsm.NodeLeft:
 			case !ok:
 				silent = append(silent, o.ID)
-			case r.AppliedIndex < v.Applied:
+			case r.AppliedIndex < goal:
 				behind = append(behind, o.ID)
 			}
 		}

@@ -50,16 +50,22 @@ const viewSaveInterval = time.Second
 // viewRetryInterval is the wait after a write that failed (a full disk, mostly).
 const viewRetryInterval = 5 * time.Second
 
+// tables is where the newest committed table is read.
+type tables interface {
+	Subscribe() (poke <-chan struct{}, end func())
+	View() *fsm.State
+}
+
 // keepView saves the view whenever the table has changed, until ctx ends. A full
 // disk is logged once and costs nothing else.
-func (f *folder) keepView(ctx context.Context, store *fsm.Store, log *slog.Logger) error {
-	poke, end := store.Subscribe()
+func (f *folder) keepView(ctx context.Context, table tables, log *slog.Logger) error {
+	poke, end := table.Subscribe()
 	defer end()
 	var saved uint64
 	failing := false
 	for {
 		var retry <-chan time.Time
-		if v := store.View(); v.Changed > saved {
+		if v := table.View(); v.Changed > saved {
 			err := f.saveView(v)
 			if err == nil {
 				saved = v.Changed

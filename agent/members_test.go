@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,12 @@ func TestReadyOnlyWhenCaughtUp(t *testing.T) {
 	if i := impairment(s, "gossip"); i.Since.IsZero() {
 		t.Errorf("%+v", i)
 	}
+	one.until("it reports that it hears no leader", func(ctx context.Context) error {
+		if r, err := one.Report(ctx); err != nil || !r.NoLeader {
+			return fmt.Errorf("%+v, %v", r, err)
+		}
+		return nil
+	})
 	for _, p := range s.Pending {
 		if p.DueInMS != 0 || !strings.Contains(p.Reason, "waits for a leader") {
 			t.Errorf("without a leader: %+v", p)
@@ -56,6 +63,9 @@ func TestReadyOnlyWhenCaughtUp(t *testing.T) {
 	two.until("ready", two.ready)
 	if s, err := one.Status(t.Context()); err != nil || impairment(s, "no leader").What != "" {
 		t.Errorf("%v: %+v", err, s.Impaired)
+	}
+	if r, err := one.Report(t.Context()); err != nil || r.NoLeader {
+		t.Errorf("%v: %+v", err, r)
 	}
 }
 
@@ -139,4 +149,48 @@ func TestRemoveByForce(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// asNode asks another node as this one does.
+func (d *daemon) asNode(other *daemon) *api.Client {
+	d.t.Helper()
+	s, err := d.Status(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	c, err := (&folder{dir: d.cfg.DataDir}).credentials(s.ClusterID)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	keys := newTrust(d.cfg.NodeID, nil, func() *fsm.State { return &fsm.State{} }, nil)
+	keys.live.Set(c)
+	client := api.NewClient(other.cfg.APIAddr, &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+		return keys.conns.Dial(ctx, addr, keys.live.Client(other.cfg.NodeID, nil))
+	}})
+	d.t.Cleanup(client.Close)
+	return client
+}
+
+// TestRemoveByForceCutShort between the vote and the table: the same command finishes it,
+// also where the roll has taken the node in again meanwhile.
+func TestRemoveByForceCutShort(t *testing.T) {
+	for name, wait := range map[string]bool{"at once": false, "after the roll": true} {
+		t.Run(name, func(t *testing.T) {
+			nodes := together(t, "n1", "n2", "n3")
+			one, two := nodes[0], nodes[1]
+			one.until("the vote is taken, and no more", func(ctx context.Context) error { return two.asNode(one).TakeVote(ctx, "n3") })
+			if wait {
+				one.shows("n3", func(n api.NodeInfo) bool { return n.Role == "voter" })
+			}
+			two.until("it is finished", func(ctx context.Context) error { _, err := two.RemoveNode(ctx, "n3", true); return err })
+			one.until("two are left, who can decide", func(ctx context.Context) error {
+				nodes, err := one.Nodes(ctx)
+				if err == nil && len(nodes) != 2 {
+					return fmt.Errorf("%+v", nodes)
+				}
+				_, err2 := one.NewJoinToken(ctx, time.Hour, 1)
+				return errors.Join(err, err2)
+			})
+		})
+	}
 }

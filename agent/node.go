@@ -138,8 +138,7 @@ func (n *Node) caughtUp(ctx context.Context) error {
 	for {
 		index, err := n.peers.leaderApplied(ctx)
 		if err == nil {
-			_, err = n.store.Wait(ctx, index)
-			return err
+			return n.until(ctx, func(v *fsm.State) bool { return v.Applied >= index })
 		}
 		select {
 		case <-ctx.Done():

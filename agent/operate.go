@@ -18,13 +18,20 @@ import (
 // ProposeHere commits a command only if this node leads.
 func (n *Node) ProposeHere(ctx context.Context, c fsm.Command) (any, error) {
 	result, err := n.proposeHere(ctx, c)
+	return result, byConsensus(err)
+}
+
+// byConsensus gives an error of consensus its meaning for who asks.
+func byConsensus(err error) error {
 	switch {
 	case errors.Is(err, consensus.ErrNotLeader), errors.Is(err, consensus.ErrFenced), errors.Is(err, consensus.ErrBusy), errors.Is(err, consensus.ErrClosed):
-		return nil, fmt.Errorf("%w: %w", api.ErrNoLeader, err)
+		return fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 	case errors.Is(err, consensus.ErrUnknown):
-		return nil, fmt.Errorf("%w: %w", api.ErrUnknown, err)
+		return fmt.Errorf("%w: %w", api.ErrUnknown, err)
+	case errors.Is(err, consensus.ErrMember):
+		return fmt.Errorf("%w: %w", api.ErrBad, err)
 	}
-	return result, err
+	return err
 }
 
 // Leave has this node's containers made elsewhere, then takes it out of the cluster
@@ -44,11 +51,14 @@ func (n *Node) Leave(ctx context.Context, by string) error {
 	if others == 0 {
 		return fmt.Errorf("%w: no other node is alive to take over its containers: start or join one first", api.ErrBad)
 	}
-	voters, why := n.unable(v, n.askAll(ctx, v))
+	voters, why, err := n.judge(ctx, v)
+	if err != nil {
+		return err
+	}
 	if lost := lacking(voters, why, self.ID); lost != "" {
 		return fmt.Errorf("%w: without this node's vote the others would have no majority, for %s: start or mend what is lost, or take it out with 'orchctl remove', then leave", api.ErrBad, lost)
 	}
-	_, err := n.Propose(ctx, fsm.SetNodeStatus{ID: self.ID, Seen: self.Index, Status: fsm.NodeDraining, Reason: "it was told to leave", By: by})
+	_, err = n.Propose(ctx, fsm.SetNodeStatus{ID: self.ID, Seen: self.Index, Status: fsm.NodeDraining, Reason: "it was told to leave", By: by})
 	return err
 }
 

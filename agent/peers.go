@@ -163,7 +163,7 @@ func (p *peers) report(ctx context.Context, id string) (api.Report, error) {
 // Report implements control.Peers.
 func (p *peers) Report(ctx context.Context, id string) (control.Report, error) {
 	r, err := p.report(ctx, id)
-	out := control.Report{Applied: r.AppliedIndex, Serving: r.ServingIndex, Fenced: r.Fenced}
+	out := control.Report{Applied: r.AppliedIndex, Serving: r.ServingIndex, Fenced: r.Fenced, NoLeader: r.NoLeader}
 	for _, l := range r.InFlight {
 		out.Loads = append(out.Loads, control.Load(l))
 	}

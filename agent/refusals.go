@@ -27,11 +27,11 @@ type refusals struct {
 	order  []netip.Addr // of joins, the oldest window first
 }
 
-// joins of one address within a window that began with the first of them: those that
-// have failed and those under way.
+// joins of one address within a window that began with the first of them.
 type joins struct {
-	began time.Time
-	count int
+	began    time.Time
+	failed   int
+	underWay int
 }
 
 const (
@@ -41,6 +41,11 @@ const (
 	// of a cluster behind one address, and nothing for who guesses at 128 bits.
 	maxFailedJoins = 30
 	joinWindow     = time.Minute
+	// maxJoinsAtOnce of one address are under way: whole racks start together, and each
+	// costs a signature and a commit.
+	maxJoinsAtOnce = 30
+	// crowdedWait is what one more than that is asked to wait: a join takes a fraction.
+	crowdedWait = time.Second
 	// maxAddresses are remembered; with one more the oldest is forgotten. It could then
 	// try again, but nobody is kept out for it.
 	maxAddresses = 4096
@@ -71,8 +76,9 @@ func (r *refusals) note(port, from string, err error) {
 }
 
 // tries counts a join that an address begins, and says how long it has to wait where too
-// many have failed. ended takes it off again unless it has failed by its own fault.
-func (r *refusals) tries(from string) (ended func(error), wait time.Duration) {
+// many have failed, or (crowded) are under way. ended takes the join off again, and counts
+// it as failed where that was its own fault.
+func (r *refusals) tries(from string) (ended func(error), wait time.Duration, crowded bool) {
 	who := network(from)
 	r.mu.Lock()
 	now := r.now()
@@ -87,26 +93,33 @@ func (r *refusals) tries(from string) (ended func(error), wait time.Duration) {
 		j = &joins{began: now}
 		r.joins[who], r.order = j, append(r.order, who)
 	}
-	full := j.count >= maxFailedJoins
-	if full {
+	switch {
+	case j.failed >= maxFailedJoins:
 		wait = max(j.began.Add(joinWindow).Sub(now).Round(time.Second), time.Second)
-	} else {
-		j.count++
+	case j.underWay >= maxJoinsAtOnce:
+		wait, crowded = crowdedWait, true
+	default:
+		j.underWay++
 	}
 	r.mu.Unlock()
-	if full {
+	if wait > 0 {
 		r.note("api", from, api.ErrTooMany)
-		return nil, wait
+		return nil, wait, crowded
 	}
 	return func(err error) {
-		if err != nil && !errors.Is(err, api.ErrNoLeader) && !errors.Is(err, api.ErrUnknown) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, api.ErrNotMember) {
+		own := err != nil
+		for _, other := range [...]error{api.ErrNoLeader, api.ErrUnknown, api.ErrNotMember, context.DeadlineExceeded, context.Canceled} {
+			own = own && !errors.Is(err, other)
+		}
+		if own {
 			r.note("api", from, err)
-			return
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		j.count--
-	}, 0
+		if j.underWay--; own {
+			j.failed++
+		}
+	}, 0, false
 }
 
 func (r *refusals) forgetOldest() {

@@ -59,11 +59,12 @@ func (n *Node) relays(ctx context.Context) error {
 		}
 		at := n.store.View().Applied
 		switch since, r := n.raft.Leaderless(), n.relayed.Load(); {
-		case !since.IsZero() && time.Since(since) >= relayAfter:
-			n.relay(ctx)
 		case since.IsZero() && r != nil && at >= r.view.Applied:
-			n.relayed.Store(nil)
-			n.log.Info("the log has caught up; the leader's table is asked for no more", "index", at)
+			if n.relayed.CompareAndSwap(r, nil) {
+				n.log.Info("the log has caught up; the leader's table is asked for no more", "index", at)
+			}
+		case r != nil, !since.IsZero() && time.Since(since) >= relayAfter: // also while the log catches up
+			n.relay(ctx)
 		}
 	}
 }
@@ -115,7 +116,7 @@ func (o orders) View() *fsm.State { return o.committed() }
 
 // relay takes the table of whoever leads: the one that did a moment ago is asked first.
 func (n *Node) relay(ctx context.Context) {
-	old := n.relayed.Load()
+	old, epoch := n.relayed.Load(), n.epoch()
 	for _, o := range n.leaders(old) {
 		limited, cancel := context.WithTimeout(ctx, relayTimeout)
 		v, err := n.peers.at(o.APIAddr).Table(limited)
@@ -123,16 +124,18 @@ func (n *Node) relay(ctx context.Context) {
 		if err != nil || v.ClusterID != n.clusterID() {
 			continue
 		}
+		if n.epoch() != epoch || !n.relayed.CompareAndSwap(old, &relayed{o.ID, v}) {
+			return // the cluster was recovered meanwhile: that table may be of before
+		}
 		if old == nil {
 			n.log.Warn("no leader is heard by Raft; going by the table that it gives over the API", "leader", o.ID, "index", v.Applied)
 		}
-		n.relayed.Store(&relayed{o.ID, v})
-		if old == nil || v.Changed != old.view.Changed {
+		if old == nil || v.Applied != old.view.Applied {
 			n.store.Poke()
 		}
 		return
 	}
 	if old != nil && old.leader != "" {
-		n.relayed.Store(&relayed{"", old.view}) // its word still counts, but it leads no more
+		n.relayed.CompareAndSwap(old, &relayed{"", old.view}) // its word still counts, but it leads no more
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -61,6 +62,14 @@ func TestRelay(t *testing.T) {
 	}
 	if r := n.relayed.Load(); r == nil || r.leader != "n3" || !drained(n.view()) || !drained(n.committed()) {
 		t.Fatalf("%+v", r)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := n.until(soon, func(v *fsm.State) bool { return v.Applied >= there.View().Applied && drained(v) }); err != nil {
+		t.Errorf("who waits for the table is not told by the leader's: %v", err)
+	}
+	if v := (orders{n}).View(); !drained(v) {
+		t.Error("what is kept on disk is the old table")
 	}
 	n.relay(t.Context())
 	select {

@@ -44,11 +44,14 @@ func (n *Node) RemoveNode(ctx context.Context, id string, force bool, by string)
 // before the others refuse to speak to it: afterwards they need nothing of it. Where they
 // are no majority without it, nothing is done, for they could decide nothing any more.
 func (n *Node) disarm(ctx context.Context, v *fsm.State, id string) error {
-	voters, why := n.unable(v, n.askAll(ctx, v))
+	voters, why, err := n.judge(ctx, v)
+	if err != nil {
+		return err
+	}
 	if lost := lacking(voters, why, id); lost != "" {
 		return fmt.Errorf("%w: without node %s the others would have no majority, for %s: start or mend those first; if they are lost for good, stop orchd on %s or cut its network off, then 'orchctl recover' here makes a cluster of what is left", api.ErrBad, id, lost, id)
 	}
-	if leader, _ := n.raft.Leader(); leader == id {
+	if n.leader() == id {
 		if err := n.unseat(ctx, id, heir(voters, why, id, n.cfg.NodeID)); err != nil {
 			return fmt.Errorf("%w: node %s leads and does not hand over (%w): stop orchd there or cut its network off; when 'orchctl status' names another leader, give this command again", api.ErrBad, id, err)
 		}
@@ -78,7 +81,7 @@ func (n *Node) unseat(ctx context.Context, id, to string) error {
 		return err
 	}
 	for {
-		if leader, _ := n.raft.Leader(); leader != "" && leader != id {
+		if leader := n.leader(); leader != "" && leader != id {
 			return nil
 		}
 		select {

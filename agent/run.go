@@ -209,7 +209,7 @@ func (n *Node) serve(ctx context.Context, l listeners) error {
 		return api.NewServer(n, n.log, api.WithIdentify(n.identify), api.WithConnContext(peerName)).Run(baseCtx, l.api, l.socket)
 	})
 	base.Go(func() error { return n.serveMetrics(baseCtx, l.metrics) })
-	base.Go(func() error { return n.folder.keepView(baseCtx, n.store, n.log) })
+	base.Go(func() error { return n.folder.keepView(baseCtx, orders{n}, n.log) })
 	base.Go(func() error { return n.fatal(baseCtx) })
 	base.Go(func() error { return n.gossips(baseCtx) })
 	base.Go(func() error { return n.suspects.run(baseCtx) })

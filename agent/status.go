@@ -51,6 +51,8 @@ func (n *Node) behind() string {
 func (n *Node) Report() api.Report {
 	r := api.Report{Node: n.cfg.NodeID, AppliedIndex: n.store.View().Applied, ServingIndex: n.proxy.Serving(), Fenced: n.raft.Fenced(), Version: n.cfg.Version, InFlight: []api.Load{}}
 	r.LastTerm, r.LastIndex = n.raft.Holds()
+	since := n.raft.Leaderless()
+	r.NoLeader = !since.IsZero() && time.Since(since) >= relayAfter // no mere election
 	r.TrustIndex, _, _ = n.trust.state()
 	for _, l := range n.proxy.InFlight() {
 		r.InFlight = append(r.InFlight, api.Load{Service: l.Service, Number: l.Number, Generation: l.Generation, InFlight: l.InFlight})
@@ -62,7 +64,7 @@ func (n *Node) Report() api.Report {
 func (n *Node) Status(ctx context.Context) api.Status {
 	v, raft := n.view(), n.raft.Status()
 	now, leader, reports := n.clock.now(), n.leader(), n.askAll(ctx, v)
-	voters, unable := n.unable(v, reports)
+	voters, unable, _ := n.unable(v, reports) // what is not known is not shown; no vote goes by it
 	s := api.Status{
 		ClusterID: n.clusterID(), Leader: leader, Term: raft.Term, CommitIndex: raft.Commit, Quorum: leader != "",
 		TurnMode: n.turnMode(), Services: api.Services(v, now), Nodes: n.nodes(v, leader, reports),

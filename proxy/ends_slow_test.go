@@ -200,6 +200,41 @@ func TestNodeWithoutDescriptors(t *testing.T) {
 	}
 }
 
+// TestDrainBlamesNoRow: a connection to a row that the end of the node cuts short says
+// nothing about the row.
+func TestDrainBlamesNoRow(t *testing.T) {
+	h := &heard{}
+	p := New(Config{Node: "n1", DrainTimeout: 100 * time.Millisecond, DialTimeout: patience}, node{&counter{}, "n1"}, h)
+	dials := make(chan struct{}, 8)
+	p.dialer.ControlContext = func(ctx context.Context, _, _ string, _ syscall.RawConn) error {
+		dials <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	p.SetTable(acts(1, backend(t, 1, nil), backend(t, 2, nil)))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx, l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, get)
+	await(t, dials, "the dial")
+	cancel()
+	if err := await(t, ended, "the end"); err != nil {
+		t.Error(err)
+	}
+	if h.count() > 0 || len(dials) > 0 {
+		t.Errorf("suspects %v, %d further dials", h.rows, len(dials))
+	}
+}
+
 // TestLimitsAreCounted: those that no answer with a status of its own tells of.
 func TestLimitsAreCounted(t *testing.T) {
 	half := func(c *speaker) {

@@ -130,6 +130,9 @@ func (c *client) try(u *upstream, p *pump) outcome {
 		if rc == nil {
 			var err error
 			if rc, err = c.proxy.dial(c.ctx, u.Addr); err != nil {
+				if c.ctx.Err() != nil { // the node ends; that is no fault of the row
+					err = errGone
+				}
 				return outcome{err: err, sent: nothing}
 			}
 		}

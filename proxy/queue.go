@@ -15,6 +15,10 @@ type line struct {
 
 func newLine(most int) *line { return &line{most: int64(most), room: make(chan int, most)} }
 
+// lineInterval is how often who waits looks again without being told: a token that was
+// lost costs this and no more.
+const lineInterval = 20 * time.Millisecond
+
 // settled is called after a request has left a row.
 func (l *line) settled() {
 	if n := l.waiting.Load(); n > 0 {
@@ -30,16 +34,17 @@ func (l *line) post(n int) {
 }
 
 // wait waits until look succeeds: it is called at once, after every request that ends,
-// and with every change of the table. It returns false when the queue is full, or after
-// timeout. picky says that some rows will not do for this request: another that waits is
-// told of the room that it cannot use.
-func (l *line) wait(ctx context.Context, timeout time.Duration, picky bool, changed func() <-chan struct{}, look func() bool) error {
+// and with every change of the table. It fails when the queue is full, or after timeout.
+// Room that is of no use here, since the request has tried that row, is passed on.
+func (l *line) wait(ctx context.Context, timeout time.Duration, changed func() <-chan struct{}, look func() bool) error {
 	defer l.waiting.Add(-1)
 	if l.waiting.Add(1) > l.most {
 		return errQueue
 	}
 	t := time.NewTimer(timeout)
 	defer t.Stop()
+	tick := time.NewTicker(lineInterval)
+	defer tick.Stop()
 	for {
 		again := changed()
 		if look() {
@@ -50,10 +55,11 @@ func (l *line) wait(ctx context.Context, timeout time.Duration, picky bool, chan
 			if look() {
 				return nil
 			}
-			if picky && n > 1 {
+			if n > 1 { // it is not for this one, or was gone: the next is told
 				l.post(n - 1)
 			}
 		case <-again:
+		case <-tick.C:
 		case <-t.C:
 			return errBusy
 		case <-ctx.Done():

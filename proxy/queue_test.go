@@ -87,15 +87,15 @@ func TestQueueLosesNobody(t *testing.T) {
 	}
 }
 
-// TestPickyWaitersPassRoomOn: a token for a row that one has tried reaches another.
-func TestPickyWaitersPassRoomOn(t *testing.T) {
+// TestWaitersPassRoomOn: a token for a row that one has tried reaches another.
+func TestWaitersPassRoomOn(t *testing.T) {
 	l := newLine(8)
 	never := func() <-chan struct{} { return nil }
 	ctx, cancel := context.WithCancel(t.Context())
 	var waiting sync.WaitGroup
 	for range 4 { // they came first, so they are told first
 		waiting.Go(func() {
-			if l.wait(ctx, patience, true, never, func() bool { return false }) == nil {
+			if l.wait(ctx, patience, never, func() bool { return false }) == nil {
 				t.Error("one without room got some")
 			}
 		})
@@ -104,7 +104,7 @@ func TestPickyWaitersPassRoomOn(t *testing.T) {
 	served := make(chan struct{})
 	var room atomic.Bool
 	waiting.Go(func() {
-		if err := l.wait(ctx, patience, false, never, room.Load); err != nil {
+		if err := l.wait(ctx, patience, never, room.Load); err != nil {
 			t.Error(err)
 		}
 		close(served)
@@ -115,6 +115,28 @@ func TestPickyWaitersPassRoomOn(t *testing.T) {
 	await(t, served, "the room")
 	cancel()
 	waiting.Wait()
+}
+
+// TestWaitersLookByThemselves: a token that was lost costs a moment.
+func TestWaitersLookByThemselves(t *testing.T) {
+	l := newLine(8)
+	var room atomic.Bool
+	looked := make(chan struct{}, 1)
+	served := make(chan error, 1)
+	go func() {
+		served <- l.wait(t.Context(), patience, func() <-chan struct{} { return nil }, func() bool {
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+			return room.Load()
+		})
+	}()
+	await(t, looked, "the first look")
+	room.Store(true)
+	if err := await(t, served, "the next"); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestClaimsThatFailLeaveNoTrace: with more who claim than there is room, never more than

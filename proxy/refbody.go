@@ -77,6 +77,9 @@ type body struct {
 	read     atomic.Bool
 	whole    atomic.Bool           // all of it has been read
 	bad      atomic.Pointer[error] // what the client's side of it broke with
+
+	mu     sync.Mutex
+	closed bool // the request has been served: its stream may be another's
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -117,16 +120,49 @@ func (b *body) next(p []byte) (int, error) {
 	if b.pause == nil {
 		return b.ReadCloser.Read(p)
 	}
-	b.pause(time.Now().Add(b.cfg.BodyTimeout)) // fails on a stream that has ended, as the read does
+	if !b.limit(time.Now().Add(b.cfg.BodyTimeout)) {
+		return 0, errStopped
+	}
 	n, err := b.ReadCloser.Read(p)
+	if !b.limit(time.Time{}) { // that the row takes its time is not the client's fault
+		return 0, errStopped
+	}
 	b.total += int64(n)
-	if d := time.Since(b.began); err == nil && d > b.cfg.MinBodyAfter && b.total < int64(d/time.Second)*int64(b.cfg.MinBodyRate) {
+	if d := time.Since(b.began); err == nil && !b.answered.Load() && d > b.cfg.MinBodyAfter && b.total < int64(d/time.Second)*int64(b.cfg.MinBodyRate) {
 		err = errBodyTime
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = errBodyTime
 	}
 	return n, err
+}
+
+// limit sets the time limit of reads; false: the request has been served, and whoever still
+// reads for the row is late.
+func (b *body) limit(t time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.answered.Load() {
+		t = time.Time{} // from here on the time is the answer's
+	}
+	if !b.closed && b.pause != nil {
+		b.pause(t) // fails on a stream that has ended, as the read does
+	}
+	return !b.closed
+}
+
+// hear is called when the row has begun to answer.
+func (b *body) hear() {
+	b.answered.Store(true)
+	b.limit(time.Time{})
+}
+
+// end is called before the request has been served.
+func (b *body) end() {
+	close(b.over)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
 }
 
 // allowance is how long a row has, by now, to begin its answer. A nil one is for ever.

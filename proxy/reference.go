@@ -122,7 +122,7 @@ func (x *exchange) forward(w *recorder, r *http.Request) {
 			x.body.pause = http.NewResponseController(w).SetReadDeadline
 		}
 		w.told = sync.OnceFunc(func() { close(x.body.wanted) })
-		defer close(x.body.over)
+		defer x.body.end()
 		r.Body = x.body
 	}
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Method != http.MethodGet || x.body != nil || !r.ProtoAtLeast(1, 1) {
@@ -257,7 +257,7 @@ func (x *exchange) send(r *http.Request, u *upstream) (*http.Response, error) {
 	resp, err := x.proxy.transport.RoundTrip(out)
 	wait.end()
 	if x.body != nil && err == nil {
-		x.body.answered.Store(true)
+		x.body.hear()
 	}
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errSlow) {

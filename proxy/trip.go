@@ -65,7 +65,7 @@ func (t *trip) next(ctx context.Context, last error) error {
 			continue
 		}
 		if t.untried() {
-			return t.service.line.wait(ctx, t.left(), len(t.tried) > 0, t.changes, func() bool { t.refresh(); return t.take(ctx) })
+			return t.service.line.wait(ctx, t.left(), t.changes, func() bool { t.refresh(); return t.take(ctx) })
 		}
 		if !t.changed(ctx, r) {
 			if last != nil {

@@ -2,11 +2,15 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
+
+	"orch/fsm"
 )
 
 // archive answers with a file that docs/operations.md describes; stale=1 takes it also
@@ -41,9 +45,26 @@ func (c *Client) Archive(ctx context.Context, stale bool, w io.Writer) error {
 	return nil
 }
 
+// forceTimeout bounds a removal by force, which may have to judge (1 s, twice), to take
+// leadership (3 s) and a vote, to commit and to see that it is known (1 s). One that was cut
+// off between vote and table is made good by the roll, which takes the node in again, or by
+// the same command once more, which finishes it.
+const forceTimeout = 12 * time.Second
+
 func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) {
-	s.shutOut(w, r, retry(r.Context(), true, func(ctx context.Context, _ bool) error {
-		return s.node.RemoveNode(ctx, r.PathValue("id"), r.URL.Query().Get("force") == "1", s.by(r))
+	force, limit := r.URL.Query().Get("force") == "1", writeTimeout
+	if force {
+		limit = forceTimeout
+	}
+	s.shutOut(w, r, retryFor(r.Context(), limit, true, func(ctx context.Context, perhaps bool) error {
+		err := s.node.RemoveNode(ctx, r.PathValue("id"), force, s.by(r))
+		switch {
+		case perhaps && errors.Is(err, fsm.ErrNoSuchNode):
+			return nil // the try before this one has done it
+		case perhaps && errors.Is(err, fsm.ErrStale):
+			return fmt.Errorf("%w: %w", ErrUnknown, err) // it may have, and the table here does not show it yet
+		}
+		return err
 	}))
 }
 

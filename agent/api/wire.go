@@ -107,6 +107,9 @@ type Report struct {
 	TrustIndex uint64 `json:"trust_index"`
 	// Fenced: its disk takes no writes, so that it acknowledges nothing.
 	Fenced bool `json:"fenced,omitempty"`
+	// NoLeader: it has heard no leader for longer than an election takes; where there is
+	// one, its Raft port is shut, and it acknowledges nothing either.
+	NoLeader bool `json:"no_leader,omitempty"`
 }
 
 // Load is the number of requests a node has in flight on a row.

@@ -14,9 +14,14 @@ import (
 // reason to fail a command. Where repeat is true f is also called again after an outcome
 // that is not known, and is told so.
 func retry(ctx context.Context, repeat bool, f func(ctx context.Context, perhaps bool) error) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	return retryFor(ctx, writeTimeout, repeat, f)
+}
+
+// retryFor is retry of what is more than a write, within that limit.
+func retryFor(ctx context.Context, limit time.Duration, repeat bool, f func(ctx context.Context, perhaps bool) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	give := time.After(leaderWait)
+	give := time.After(limit - (writeTimeout - leaderWait))
 	var perhaps error // the last outcome that is not known
 	for {
 		err := f(ctx, perhaps != nil)

@@ -133,6 +133,55 @@ func (n *forgetful) Propose(context.Context, fsm.Command) (any, error) {
 	return nil, fsm.ErrNoSuchService
 }
 
+// TestNodeRemovedTwiceIsOnce: the first try was done, but its answer was lost, and the
+// table here shows it late.
+func TestNodeRemovedTwiceIsOnce(t *testing.T) {
+	n := &amnesic{errs: []error{ErrUnknown, fsm.ErrStale, fsm.ErrNoSuchNode}}
+	if _, err := serve(t, n).RemoveNode(t.Context(), "n8", true); err != nil || n.asked.Load() != 3 {
+		t.Errorf("%v after %d tries", err, n.asked.Load())
+	}
+	n = &amnesic{errs: []error{fsm.ErrNoSuchNode}}
+	if _, err := serve(t, n).RemoveNode(t.Context(), "n8", true); !errors.Is(err, fsm.ErrNoSuchNode) {
+		t.Errorf("one that there never was: %v", err)
+	}
+}
+
+// amnesic says one thing after the other of a node that is to go.
+type amnesic struct {
+	one
+	asked atomic.Int32
+	errs  []error
+}
+
+func (n *amnesic) RemoveNode(context.Context, string, bool, string) error {
+	return n.errs[n.asked.Add(1)-1]
+}
+
+// TestForceMayTakeLonger than a write: it takes leadership and vote before it writes.
+func TestForceMayTakeLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for query, want := range map[string]int{"": http.StatusGatewayTimeout, "?force=1": http.StatusOK} {
+			w := httptest.NewRecorder()
+			NewServer(&slow{}, slog.New(slog.DiscardHandler), whole).routes().ServeHTTP(w, httptest.NewRequest("DELETE", "/v1/nodes/n8"+query, nil))
+			if w.Code != want {
+				t.Errorf("%q: %d %s, want %d", query, w.Code, w.Body, want)
+			}
+		}
+	})
+}
+
+// slow takes for a removal as long as one by force can.
+type slow struct{ one }
+
+func (*slow) RemoveNode(ctx context.Context, _ string, _ bool, _ string) error {
+	select {
+	case <-time.After(7 * time.Second):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // TestTwoThatTakeEachOtherForTheLeader: a transfer goes one hop a try, not to and fro.
 func TestTwoThatTakeEachOtherForTheLeader(t *testing.T) {
 	a, b := &sure{one: one{Store: fsm.NewStore()}}, &sure{one: one{Store: fsm.NewStore()}}

@@ -118,6 +118,7 @@ func (n *Node) halt(why string) error {
 	if w.stopped == "" {
 		n.log.Warn("stopping raft inside the process", "reason", why)
 		w.raftLeads, w.latched = false, false
+		w.hearAgain()
 		n.announce(false)
 		if err := n.raft.Load().Shutdown().Error(); err != nil {
 			n.log.Warn("stop raft", "reason", err)

@@ -47,7 +47,7 @@ type watcher struct {
 	cure *Impairment
 	// excluded: the cluster goes on without this node; see Exclude.
 	excluded *Impairment
-	silent   map[string]time.Time // peers whose heartbeats fail, since when
+	silent   map[string]silence // peers whose heartbeats fail
 	// leaderless is since when no leader is heard; zero while one is.
 	leaderless time.Time
 }
@@ -124,7 +124,7 @@ func (n *Node) watch(ctx context.Context) {
 				n.announce(false)
 			}
 		case o := <-w.observed:
-			w.heartbeat(o)
+			w.heartbeat(o, time.Now())
 		case err := <-w.proving:
 			w.proving = nil
 			if err == nil && w.latched && !n.fence.isUp() && n.raft.Load().State() == raft.Leader {
@@ -137,6 +137,7 @@ func (n *Node) watch(ctx context.Context) {
 			n.prove(ctx)
 			n.checkTransfer()
 			n.checkLeader(time.Now())
+			w.lapse(time.Now(), silenceLimit(n.cfg.Timings))
 		case <-slow.C:
 			n.checkPace()
 			n.checkTrailing(time.Now())

@@ -31,6 +31,7 @@ type cluster struct {
 	behind   map[string]uint64         // how far a node's state and proxy lag
 	fenced   map[string]bool           // nodes whose disk takes no writes
 	unheard  map[string]bool           // nodes that the leader's heartbeats do not reach
+	deaf     map[string]bool           // nodes that say that they hear no leader
 	refuses  map[string]bool           // changes of members that fail
 	voters   map[string]Voter
 	changes  []string // of Raft's members
@@ -40,7 +41,7 @@ type cluster struct {
 func newCluster(t *testing.T, nodes ...string) *cluster {
 	c := &cluster{
 		t: t, store: fsm.NewStore(), net: newNetwork(), gossip: map[string]string{}, silent: map[string]bool{},
-		inFlight: map[string]map[rowKey]int{}, behind: map[string]uint64{}, voters: map[string]Voter{}, fenced: map[string]bool{}, unheard: map[string]bool{}, refuses: map[string]bool{}, stopped: map[rowKey]time.Time{},
+		inFlight: map[string]map[rowKey]int{}, behind: map[string]uint64{}, voters: map[string]Voter{}, fenced: map[string]bool{}, unheard: map[string]bool{}, deaf: map[string]bool{}, refuses: map[string]bool{}, stopped: map[rowKey]time.Time{},
 	}
 	c.must(fsm.InitCluster{ClusterID: "test"})
 	for _, id := range nodes {
@@ -136,7 +137,7 @@ func (c *cluster) Report(_ context.Context, id string) (Report, error) {
 		return Report{}, errSilentNode
 	}
 	at := c.store.View().Applied - c.behind[id]
-	r := Report{Applied: at, Serving: at, Fenced: c.fenced[id]}
+	r := Report{Applied: at, Serving: at, Fenced: c.fenced[id], NoLeader: c.deaf[id]}
 	for k, n := range c.inFlight[id] {
 		r.Loads = append(r.Loads, Load{k.service, k.number, k.generation, n})
 	}

@@ -62,10 +62,11 @@ type Load struct {
 
 // Report is what a node says of itself. Serving must be read before Loads.
 type Report struct {
-	Applied uint64 // index its state has reached
-	Serving uint64 // index of the table its proxy serves from
-	Fenced  bool   // its disk takes no writes: it acknowledges nothing
-	Loads   []Load
+	Applied  uint64 // index its state has reached
+	Serving  uint64 // index of the table its proxy serves from
+	Fenced   bool   // its disk takes no writes: it acknowledges nothing
+	NoLeader bool   // it hears no leader: a new one may not know yet whom it does not reach
+	Loads    []Load
 }
 
 // ErrUnhealthy is what Peers.ProbeFrom wraps when the owner has probed and agrees.

@@ -10,7 +10,7 @@ import (
 
 // fitness is whether a member of Raft can acknowledge what the leader writes: gossip
 // takes it for alive, its API answers, its disk takes writes, the leader's heartbeats
-// reach it, and what it has applied moves with the leader's. Its zero value is "not
+// reach it by its own word and by the leader's, and what it has applied moves with the leader's. Its zero value is "not
 // known yet", which counts as not.
 type fitness struct {
 	Fit     bool
@@ -43,7 +43,7 @@ func (f *form) note(r Report, silent bool, leader uint64, now time.Time) {
 	}
 	reached := r.Applied >= f.goal
 	switch {
-	case r.Fenced || silent:
+	case r.Fenced || r.NoLeader || silent:
 		f.since = time.Time{}
 	case reached && f.since.IsZero():
 		f.since = now

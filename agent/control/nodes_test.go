@@ -108,6 +108,7 @@ func TestNoVoteIsTakenFromTheQuorum(t *testing.T) {
 		"its disk is full":                 func(c *cluster, is bool) { c.fenced["c"] = is },
 		"its API does not answer":          func(c *cluster, is bool) { c.silent["c"] = is },
 		"heartbeats do not reach it":       func(c *cluster, is bool) { c.unheard["c"] = is },
+		"it says that none reaches it":     func(c *cluster, is bool) { c.deaf["c"] = is },
 		"what it has applied stands still": func(c *cluster, is bool) { c.behind["c"] = map[bool]uint64{true: 4}[is] },
 	} {
 		t.Run(name, func(t *testing.T) {
