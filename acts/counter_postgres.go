@@ -16,7 +16,9 @@ const (
 	flushInterval = 50 * time.Millisecond
 	// heardEvery is how often a process says that it is there where it counts nothing.
 	heardEvery = time.Hour
-	// deadAfter is how long a process that is there is never silent for.
+	// deadAfter is how long a process that has a row, and can write it, is never silent
+	// for: one silent for longer is taken for gone. Where it was merely cut off, what it
+	// had counted until then counts twice when it is back.
 	deadAfter = 24 * time.Hour
 	// closeTimeout bounds the last word of a process.
 	closeTimeout = time.Second

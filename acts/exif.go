@@ -84,9 +84,11 @@ type turned struct {
 	o int
 }
 
-func (t turned) Bounds() image.Rectangle {
-	b := t.Image.Bounds()
-	if t.o >= 5 { // on its side
+func (t turned) Bounds() image.Rectangle { return uprightSize(t.Image.Bounds(), t.o) }
+
+// uprightSize is what a picture's bounds become when it is turned as its camera was held.
+func uprightSize(b image.Rectangle, o int) image.Rectangle {
+	if o >= 5 { // on its side
 		return image.Rect(0, 0, b.Dy(), b.Dx())
 	}
 	return image.Rect(0, 0, b.Dx(), b.Dy())

@@ -47,11 +47,19 @@ func (s *Service) listActs(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if !small(list, images) {
-		s.feed(w, r, list, images)
+		if err := s.feed(r.Context(), w, list, images); err != nil { // some of it may be out: the client sees an answer that is cut off
+			if r.Context().Err() == nil {
+				s.log.Error("list cut off", "category", name, "reason", err)
+			}
+			panic(http.ErrAbortHandler)
+		}
 		return
 	}
 	var body bytes.Buffer
-	s.feed(&body, r, list, images)
+	if err := s.feed(r.Context(), &body, list, images); err != nil {
+		s.refused(w, r, err)
+		return
+	}
 	s.photos.cache.put(key, bytes.Clone(body.Bytes())) // no more than its length
 	w.Write(body.Bytes())
 }
@@ -74,24 +82,19 @@ func small(list []act, images bool) bool {
 
 // feed writes a list act by act: however large its photos are, it holds a buffer of
 // each at a time. An act that was removed meanwhile is left out.
-func (s *Service) feed(into io.Writer, r *http.Request, list []act, images bool) {
+func (s *Service) feed(ctx context.Context, into io.Writer, list []act, images bool) error {
 	out := bufio.NewWriterSize(into, feedBuffer)
 	out.WriteByte('[')
 	first := true
 	for _, a := range list {
-		wrote, err := s.feedOne(r.Context(), out, a, images, first)
-		if err != nil { // the head is out: the client sees an answer that is cut off
-			if r.Context().Err() == nil {
-				s.log.Error("list cut off", "act", a.ID, "reason", err)
-			}
-			panic(http.ErrAbortHandler)
+		wrote, err := s.feedOne(ctx, out, a, images, first)
+		if err != nil {
+			return fmt.Errorf("act %d: %w", a.ID, err)
 		}
 		first = first && !wrote
 	}
 	out.WriteString("]\n")
-	if out.Flush() != nil {
-		panic(http.ErrAbortHandler)
-	}
+	return out.Flush()
 }
 
 func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, images, first bool) (wrote bool, err error) {
@@ -155,7 +158,11 @@ func (s *Service) fields(ctx context.Context, a act) (*spool, error) {
 	}
 	if a.LongText == 0 {
 		x := &spool{dir: s.spool}
-		return x, write(x)
+		if err := write(x); err != nil {
+			x.Close()
+			return nil, err
+		}
+		return x, nil
 	}
 	return s.made(ctx, func(x *spool) (err error) {
 		if a.Username, a.Caption, err = s.store.texts(ctx, a.Photo.Key); err != nil {

@@ -87,7 +87,13 @@ func (s *Service) resetRequests(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) addUser(w http.ResponseWriter, r *http.Request) {
-	u, err := s.readUser(w, r)
+	body, release, err := s.receive(w, r)
+	if err != nil {
+		s.refused(w, r, err)
+		return
+	}
+	defer release() // after it is stored: until then its name is in memory
+	u, err := parseUser(body)
 	if err == nil {
 		err = s.store.addUser(r.Context(), u.Username, u.Password)
 	}
@@ -114,7 +120,13 @@ func (s *Service) listCategories(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) addCategory(w http.ResponseWriter, r *http.Request) {
-	name, err := s.readCategory(w, r)
+	body, release, err := s.receive(w, r)
+	if err != nil {
+		s.refused(w, r, err)
+		return
+	}
+	defer release() // as in addUser
+	name, err := parseCategory(body)
 	if err == nil {
 		err = s.store.addCategory(r.Context(), name)
 	}

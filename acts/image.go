@@ -19,13 +19,14 @@ import (
 )
 
 const (
-	// maxDecoded is what decoding a photo for a thumbnail may cost, in bytes: 44 million
-	// pixels of most JPEGs, 16 of most PNGs. One is made at a time, beside the rest of a
-	// process in a container of 256 MiB.
+	// maxDecoded is what a decoded photo and its thumbnail may cost together, in bytes:
+	// beside a small thumbnail 44 million pixels of most JPEGs, 16 of most PNGs. One is
+	// made at a time, beside the rest of a process in a container of 256 MiB.
 	maxDecoded = 64 << 20
 	minWidth   = 16
 	maxWidth   = 2048
 	jpegGrade  = 80
+	maxJPEG    = 1<<16 - 1 // pixels of a side (ITU T.81, B.2.2)
 )
 
 // errTooManyPixels refuses what is small as a file and huge when it is decoded.
@@ -176,27 +177,48 @@ func (s *Service) shrink(ctx context.Context, p photo, width int) ([]byte, error
 
 func shrink(whole []byte, width int) ([]byte, error) {
 	c, format, err := image.DecodeConfig(bytes.NewReader(whole))
-	switch {
-	case err != nil || c.Width < 1 || c.Height < 1:
+	if err != nil || c.Width < 1 || c.Height < 1 {
 		return nil, errNoImage
-	case c.Width <= width:
+	}
+	held, cost := orientation(whole), decodedCost(format, c, whole)
+	said := uprightSize(image.Rect(0, 0, c.Width, c.Height), held)
+	if said.Dx() <= width {
 		return whole, nil
-	case decodedCost(format, c, whole) > maxDecoded:
-		return nil, errTooManyPixels
+	}
+	if _, err := thumbnailSize(said, width, cost); err != nil {
+		return nil, err
 	}
 	from, _, err := image.Decode(bytes.NewReader(whole))
 	if err != nil {
 		return nil, errNoImage
 	}
-	from = upright(from, orientation(whole))
-	b := from.Bounds()
-	to := image.NewRGBA(image.Rect(0, 0, width, max(1, b.Dy()*width/b.Dx())))
-	draw.ApproxBiLinear.Scale(to, to.Bounds(), from, b, draw.Src, nil)
+	from = upright(from, held)
+	b := from.Bounds() // the first picture of a GIF may be a part of what its head says
+	if b.Dx() <= width {
+		return whole, nil
+	}
+	size, err := thumbnailSize(b, width, cost)
+	if err != nil {
+		return nil, err
+	}
+	to := image.NewRGBA(size)
+	draw.ApproxBiLinear.Scale(to, size, from, b, draw.Src, nil)
 	var out bytes.Buffer
-	if to.Opaque() {
+	if to.Opaque() && size.Dy() <= maxJPEG {
 		err = jpeg.Encode(&out, to, &jpeg.Options{Quality: jpegGrade})
 	} else {
 		err = png.Encode(&out, to)
 	}
 	return out.Bytes(), err
+}
+
+// thumbnailSize of a picture that is wider than width, and costs as much when it is
+// decoded.
+func thumbnailSize(b image.Rectangle, width int, cost int64) (image.Rectangle, error) {
+	const pixel = 4 // bytes: red, green, blue and alpha
+	height := max(1, int64(b.Dy())*int64(width)/int64(b.Dx()))
+	if room := maxDecoded - cost; room < 0 || height > room/pixel/int64(width) {
+		return image.Rectangle{}, errTooManyPixels
+	}
+	return image.Rect(0, 0, width, int(height)), nil
 }

@@ -195,8 +195,7 @@ func (v *visitor) dialogs(file string) {
 // it has been given up.
 func (v *visitor) troubles(x *trouble, base string) {
 	v.t.Helper()
-	x.status = 503
-	x.left.Store(1 << 30)
+	x.answers(1<<30, &fault{status: 503})
 	v.do("vote", chromedp.Click(chromedp.CSS("#acts .vote")))
 	v.until("told", "!document.querySelector('#net').hidden")
 	v.audit("overloaded")
@@ -205,7 +204,7 @@ func (v *visitor) troubles(x *trouble, base string) {
 	v.audit("overloaded-loading")
 	v.until("given up", "!document.querySelector('#empty').hidden")
 	v.audit("given-up")
-	x.left.Store(0)
+	x.answers(0, &fault{})
 	v.do("again", chromedp.Click(chromedp.CSS("#empty-do")))
 	v.until("a feed", "document.querySelectorAll('#acts [data-act]').length === 7")
 }

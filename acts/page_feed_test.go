@@ -131,13 +131,13 @@ func TestPageSharesOnceWhenTheAnswerIsLost(t *testing.T) {
 	v.do("open", chromedp.Navigate(base))
 	v.until("open", "document.querySelector('#title').textContent === 'green'")
 	v.signUp("eve")
-	x.status, x.under = http.StatusInternalServerError, "/image"
-	x.left.Store(2)
+	pictures := &fault{status: http.StatusInternalServerError, under: "/image"}
+	x.answers(2, pictures)
 	v.share(jpegFile(t), "held the door")
 	v.do("share", chromedp.Click(chromedp.CSS("#post-send")))
 	v.until("shared, and its picture has come", "document.querySelector('#acts img')?.naturalWidth === 640 && !document.querySelector('#post').open")
-	if _, body, _ := ask(t, base, "GET", "/api/v1/acts/count", ""); body != "[1]" || lost.Load() != 2 || x.left.Load() >= 0 {
-		t.Errorf("stored %s times, sent %d times, %d pictures refused", body, lost.Load(), 2-x.left.Load())
+	if _, body, _ := ask(t, base, "GET", "/api/v1/acts/count", ""); body != "[1]" || lost.Load() != 2 || pictures.left.Load() >= 0 {
+		t.Errorf("stored %s times, sent %d times, %d pictures refused", body, lost.Load(), 2-pictures.left.Load())
 	}
 	v.clean()
 }

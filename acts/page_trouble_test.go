@@ -14,19 +14,32 @@ import (
 
 // trouble stands before a service and answers for it while it is told to.
 type trouble struct {
-	left   atomic.Int64 // answers of its own, of those that match
+	now   atomic.Pointer[fault]
+	proxy *httputil.ReverseProxy
+}
+
+// fault is what it answers, to the requests that match.
+type fault struct {
 	status int
-	only   string // method
+	only   string // method; empty for any
 	under  string // what the path has in it
-	proxy  *httputil.ReverseProxy
+	left   atomic.Int64
+}
+
+// answers the next n requests that match, at once and whole: a request that is under way
+// meets the fault before, or this one.
+func (x *trouble) answers(n int64, f *fault) {
+	f.left.Store(n)
+	x.now.Store(f)
 }
 
 func (x *trouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, "/api/") && (x.only == "" || x.only == r.Method) && strings.Contains(r.URL.Path, x.under) && x.left.Add(-1) >= 0 {
-		if x.status == http.StatusServiceUnavailable {
+	f := x.now.Load()
+	if f != nil && strings.HasPrefix(r.URL.Path, "/api/") && (f.only == "" || f.only == r.Method) && strings.Contains(r.URL.Path, f.under) && f.left.Add(-1) >= 0 {
+		if f.status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")
 		}
-		http.Error(w, "crashed", x.status)
+		http.Error(w, "crashed", f.status)
 		return
 	}
 	x.proxy.ServeHTTP(w, r)
@@ -55,8 +68,7 @@ func TestPageInTrouble(t *testing.T) {
 		status int
 		says   string
 	}{{http.StatusServiceUnavailable, "The service is busy."}, {http.StatusInternalServerError, "A container crashed"}} {
-		x.status = c.status
-		x.left.Store(3)
+		x.answers(3, &fault{status: c.status})
 		v.do("open", chromedp.Navigate(base))
 		v.until(c.says, fmt.Sprintf("!document.querySelector('#net').hidden && document.querySelector('#net').textContent.startsWith(%s)", quoted(c.says)))
 		v.picture("says-so")
@@ -65,9 +77,8 @@ func TestPageInTrouble(t *testing.T) {
 	v.signUp("eve")
 
 	// A crash in the middle of sharing: it is sent again, and stored once.
-	x.only, x.status = "POST", http.StatusInternalServerError
 	v.share(jpegFile(t), "held the door")
-	x.left.Store(2)
+	x.answers(2, &fault{status: http.StatusInternalServerError, only: "POST"})
 	v.do("share", chromedp.Click(chromedp.CSS("#post-send")))
 	v.until("shared", "document.querySelectorAll('#acts .card').length === 1 && !document.querySelector('#post').open")
 	if _, body, _ := ask(t, base, "GET", "/api/v1/acts/count", ""); body != "[1]" {
@@ -82,9 +93,8 @@ func TestPageInTrouble(t *testing.T) {
 	v.until("taken back, and told", "document.querySelector('#acts .vote').textContent.includes('0') && document.querySelector('#toast').textContent.startsWith('Your vote was not counted')")
 
 	// Nothing comes through at all: what was written is still there.
-	x.status = http.StatusInternalServerError
 	v.share(jpegFile(t), "paid for two")
-	x.left.Store(1 << 30)
+	x.answers(1<<30, &fault{status: http.StatusInternalServerError, only: "POST"})
 	v.do("share", chromedp.Click(chromedp.CSS("#post-send")))
 	v.until("told inside the dialog, where alone it is seen and read out", "document.querySelector('#post').contains(document.querySelector('#net')) && !document.querySelector('#net').hidden")
 	v.until("told", "document.querySelector('#post-error').textContent.startsWith('It was not shared')")
@@ -129,27 +139,31 @@ func TestPageTakesAVoteBack(t *testing.T) {
 	shows := func(n int, voted bool) string {
 		return fmt.Sprintf("document.querySelector('#acts .vote').textContent.includes('%d') && document.querySelector('#acts .vote').hasAttribute('data-voted') === %v && document.querySelector('#acts .vote').getAttribute('aria-label').includes('%d vote')", n, voted, n)
 	}
-	const stored = "fetch('/api/v1/categories/green/acts?images=0').then(r => r.json()).then(a => a[0].upvotes)"
+	// counted is of the service; the page shows a vote before. A promise is true by itself,
+	// so that it comes last.
+	counted := func(n int) string {
+		return shows(n, true) + fmt.Sprintf(" && fetch('/api/v1/categories/green/acts?images=0').then(r => r.json()).then(a => a[0].upvotes === %d)", n)
+	}
 	v.do("vote", chromedp.Click(chromedp.CSS("#acts .vote")))
-	v.until("counted", stored+".then(n => n === 1) && "+shows(1, true))
+	v.until("counted", counted(1))
 	v.do("vote again", chromedp.Click(chromedp.CSS("#acts .vote")))
 	v.until("shown before the answer", shows(2, true))
+	value[bool](v, "(() => { window.said = []; const toast = document.querySelector('#toast'); return new MutationObserver(() => said.push(toast.textContent)).observe(toast, { childList: true }) === undefined; })()") // it fades
 	close(held)
-	v.until("taken back, the first one stays", shows(1, true)+" && document.querySelector('#toast').textContent.startsWith('Your vote was not counted. The service does not answer.')")
+	v.until("taken back, the first one stays", shows(1, true)+" && said.some((s) => s.startsWith('Your vote was not counted. The service does not answer.'))")
 	if n := sent.Load(); n != 2 {
 		t.Errorf("sent %d times", n)
 	}
-	x.status, x.under = http.StatusServiceUnavailable, "/upvote"
-	x.left.Store(1)
+	x.answers(1, &fault{status: http.StatusServiceUnavailable, under: "/upvote"})
 	v.do("vote when it is busy", chromedp.Click(chromedp.CSS("#acts .vote")))
-	v.until("counted in the end", stored+".then(n => n === 2) && "+shows(2, true))
+	v.until("counted in the end", counted(2))
 	v.until("sent again", "document.querySelector('#net').hidden")
 	if n := sent.Load(); n != 4 {
 		t.Errorf("sent %d times", n)
 	}
 	crashed.Store(true)
 	v.do("vote in a container that has crashed", chromedp.Click(chromedp.CSS("#acts .vote")))
-	v.until("counted by the next one", stored+".then(n => n === 3) && "+shows(3, true))
+	v.until("counted by the next one", counted(3))
 	if crashed.Load() {
 		t.Error("the crashed container was not asked")
 	}

@@ -147,6 +147,8 @@ func TestPostgres(t *testing.T) {
 		s.wipe(t)
 		longNames(t, Config{Data: t.TempDir(), Database: s.dsn()}, 400)
 	})
+	t.Run("names at the limit", func(t *testing.T) { s.wipe(t); s.limit(t) })
+	t.Run("roll-out", func(t *testing.T) { s.rollOut(t) })
 	t.Run("strange paths", func(t *testing.T) { strangePaths(t, Config{Data: t.TempDir(), Database: s.dsn()}) })
 	t.Run("nothing is a fault", func(t *testing.T) {
 		s.wipe(t)

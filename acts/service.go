@@ -2,10 +2,11 @@
 //
 // It owns the HTTP API of users, categories and acts, its page, and the database and
 // the photos behind them. It promises read-your-writes across all processes that share
-// a database, that a crashed process answers 500 to everything, and bounded memory: a
-// body, a photo or a text costs memory for as long as the database or the decoder has
-// it, a few at a time, and else waits on disk. It imports nothing of ours and knows
-// nothing of who runs it.
+// a database, that a crashed process answers 500 to everything, and bounded memory:
+// what is larger than 64 KiB waits on disk while a client sends or reads it, costs memory
+// from its decoding until it is stored, or while the database hands it out, a few at a
+// time, and photos are decoded for thumbnails one at a time; small photos and pages are
+// kept in a cache with a limit. It imports nothing of ours and knows nothing of who runs it.
 package acts
 
 import (

@@ -29,10 +29,14 @@ type spool struct {
 	buf   []byte
 	file  *os.File // without a name; nil while all is in buf
 	items int
+	err   error // the first of the disk: something is missing from then on
 }
 
-// Write never waits for a client. An error is errStorage.
+// Write never waits for a client. An error is errStorage, and stays.
 func (s *spool) Write(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
 	if len(s.buf)+len(p) > spoolInMemory {
 		if err := s.flush(); err != nil {
 			return 0, err
@@ -43,6 +47,7 @@ func (s *spool) Write(p []byte) (int, error) {
 }
 
 func (s *spool) flush() (err error) {
+	defer func() { s.err = err }()
 	if s.file == nil {
 		if s.file, err = os.CreateTemp(s.dir, "answer-*"); err != nil {
 			return fmt.Errorf("%w: %w", errStorage, err)
@@ -86,6 +91,9 @@ func (s *spool) item(x, after string) error {
 
 // WriteTo gives it out, once.
 func (s *spool) WriteTo(w io.Writer) (int64, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
 	if s.file == nil {
 		n, err := w.Write(s.buf)
 		return int64(n), err
@@ -135,7 +143,7 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request, brackets string, 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	io.WriteString(w, brackets[:1])
-	if _, err := x.WriteTo(w); err != nil { // the head is out: the client sees an answer that is cut off
+	if _, err := x.WriteTo(w); err != nil { // it has begun: the client sees an answer that is cut off
 		panic(http.ErrAbortHandler)
 	}
 	io.WriteString(w, brackets[1:]+"\n")

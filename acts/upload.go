@@ -136,19 +136,24 @@ func (p *patient) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// unasked hurries a body that no handler reads: GET and DELETE may come with one, and
-// the server takes what is left of any other before it answers.
+// unasked hurries a body that no handler reads: GET and DELETE may come with a small one,
+// and the server takes what is left of any other before it answers.
 func (s *Service) unasked(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return
 	}
 	c := http.NewResponseController(w)
 	c.SetReadDeadline(time.Now().Add(s.idleBody)) // until receive sets another
-	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete {
-		if _, err := io.Copy(io.Discard, io.LimitReader(r.Body, inMemory)); err == nil {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodDelete {
+		return
+	}
+	if r.ContentLength <= inMemory {
+		if n, err := io.Copy(io.Discard, io.LimitReader(r.Body, inMemory+1)); err == nil && n <= inMemory { // its end was seen
 			c.SetReadDeadline(time.Time{})
+			return
 		}
 	}
+	w.Header().Set("Connection", "close") // the answer does not wait for the rest, which has until the deadline
 }
 
 func (s *Service) addAct(w http.ResponseWriter, r *http.Request) {

@@ -39,12 +39,7 @@ type user struct{ Username, Password string }
 
 const wantUser = `{"username":"NAME","password":"40 HEX DIGITS"}`
 
-func (s *Service) readUser(w http.ResponseWriter, r *http.Request) (u user, err error) {
-	body, release, err := s.receive(w, r)
-	if err != nil {
-		return u, err
-	}
-	defer release()
+func parseUser(body []byte) (u user, err error) {
 	fields, err := object(body, wantUser, false, "username", "password")
 	if err != nil {
 		return u, err
@@ -77,12 +72,7 @@ func name(v jsontext.Value, field string) (string, error) {
 // one database refuses the other does too.
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-func (s *Service) readCategory(w http.ResponseWriter, r *http.Request) (string, error) {
-	body, release, err := s.receive(w, r)
-	if err != nil {
-		return "", err
-	}
-	defer release()
+func parseCategory(body []byte) (string, error) {
 	v, err := element(body, `["NAME"]`)
 	if err != nil {
 		return "", err

@@ -4,7 +4,8 @@
 CREATE TABLE store (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL);
 INSERT INTO store VALUES (1, replace(gen_random_uuid()::text, '-', ''));
 -- When a process was last heard of: what one that is gone has counted is put together.
-ALTER TABLE counts ADD COLUMN at BIGINT NOT NULL DEFAULT 0;
+-- Those that have a row may run.
+ALTER TABLE counts ADD COLUMN at BIGINT NOT NULL DEFAULT CAST(extract(epoch FROM now()) AS BIGINT);
 
 -- +goose Down
 ALTER TABLE counts DROP COLUMN at;
