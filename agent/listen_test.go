@@ -24,6 +24,9 @@ func TestSocketIsForTheGroup(t *testing.T) {
 		return
 	}
 	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("only root may act as others")
+		}
 		t.Skip("only root may act as others")
 	}
 	const group, gid, nobody = "daemon", 1, 65534 // Debian's, and everybody's

@@ -18,27 +18,8 @@ import (
 // TestFullDisk: the leader's disk is full. It steps down, goes on serving, says so, and
 // takes part again by itself when there is room.
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("a small disk can only be mounted by root")
-		}
-		t.Skip("a small disk can only be mounted by root")
-	}
-	c, ctx := cluster(t, 3, spec(3, 3))
-	if _, err := c.Nodes[0].Healthy(within(t, ctx, 60*time.Second), 3); err != nil {
-		t.Fatal(err)
-	}
-	// One that does not lead moves its data to a small disk, then is made leader.
-	leader, err := c.Leader(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	small := c.Nodes[0]
-	if small == leader {
-		small = c.Nodes[1]
-	}
-	restartOnSmallDisk(t, ctx, c, small)
-	err = lab.Until(within(t, ctx, 20*time.Second), 100*time.Millisecond, func() error {
+	c, ctx, leader, small := withSmallDisk(t, 3)
+	err := lab.Until(within(t, ctx, 20*time.Second), 100*time.Millisecond, func() error {
 		_, err := leader.Ctl(ctx, "transfer", small.ID)
 		return err
 	})
@@ -74,24 +55,9 @@ func TestFullDisk(t *testing.T) {
 // TestDrainOfANodeWithAFullDisk, which hears of nothing by its log: its containers move
 // one after the other, end there, and no request fails, on that node neither.
 func TestDrainOfANodeWithAFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("a small disk can only be mounted by root")
-	}
-	c, ctx := cluster(t, 3, spec(6, 6))
-	if _, err := c.Nodes[0].Healthy(within(t, ctx, 60*time.Second), 6); err != nil {
-		t.Fatal(err)
-	}
-	leader, err := c.Leader(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	small := c.Nodes[0]
-	if small == leader {
-		small = c.Nodes[1]
-	}
-	restartOnSmallDisk(t, ctx, c, small)
+	c, ctx, leader, small := withSmallDisk(t, 6)
 	var before []lab.Row
-	err = lab.Until(within(t, ctx, 90*time.Second), 50*time.Millisecond, func() error {
+	err := lab.Until(within(t, ctx, 90*time.Second), 50*time.Millisecond, func() error {
 		rows, err := leader.PS(ctx)
 		if before = rowsOn(rows, small.ID); err == nil && len(before) != 2 {
 			err = fmt.Errorf("%d rows on %s", len(before), small.ID)
@@ -131,6 +97,32 @@ func TestDrainOfANodeWithAFullDisk(t *testing.T) {
 	}
 	free()
 	impairment(t, ctx, c, small, false)
+}
+
+// withSmallDisk is a cluster of three with so many containers, its leader, and a node that
+// does not lead and has its data on a small disk.
+func withSmallDisk(t *testing.T, containers int) (c *lab.Cluster, ctx context.Context, leader, small *lab.Node) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("a small disk can only be mounted by root")
+		}
+		t.Skip("a small disk can only be mounted by root")
+	}
+	c, ctx = cluster(t, 3, spec(containers, containers))
+	if _, err := c.Nodes[0].Healthy(within(t, ctx, 60*time.Second), containers); err != nil {
+		t.Fatal(err)
+	}
+	leader, err := c.Leader(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small = c.Nodes[0]
+	if small == leader {
+		small = c.Nodes[1]
+	}
+	restartOnSmallDisk(t, ctx, c, small)
+	return c, ctx, leader, small
 }
 
 // restartOnSmallDisk moves a node's data to a small disk.
