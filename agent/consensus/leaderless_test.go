@@ -27,3 +27,21 @@ func TestFencedFollowerHearsNoLeader(t *testing.T) {
 	until(t, "and is heard", func() bool { return len(c.leader().Silent()) == 0 })
 	c.agree("meets the full disk")
 }
+
+// TestLeaderlessEndsAtOnce: who is told that a leader is there finds it in the status too,
+// however soon the question.
+func TestLeaderlessEndsAtOnce(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	s := c.leader()
+	for range 3 {
+		s.close(t)
+		c.reopen(s)
+		until(t, "it says that it hears none", func() bool { return !s.Leaderless().IsZero() })
+		if !<-s.Leadership() {
+			t.Fatal("the first word is not true")
+		}
+		if since := s.Leaderless(); !since.IsZero() {
+			t.Fatalf("leads, and says that it has heard no leader since %v", since)
+		}
+	}
+}

@@ -69,9 +69,6 @@ func (n *Node) Status() Status {
 	return s
 }
 
-// Leaderless is since when this node hears no leader; zero while it hears one.
-func (n *Node) Leaderless() time.Time { return n.watching.since() }
-
 // Fenced says whether the disk takes no writes, so that this node acknowledges nothing.
 func (n *Node) Fenced() bool { return n.fence.isUp() }
 

@@ -136,7 +136,7 @@ func (n *Node) watch(ctx context.Context) {
 		case <-tick.C:
 			n.prove(ctx)
 			n.checkTransfer()
-			n.checkLeader(time.Now())
+			n.Leaderless() // notes when it begins, though nobody asks
 			w.lapse(time.Now(), silenceLimit(n.cfg.Timings))
 		case <-slow.C:
 			n.checkPace()
@@ -179,9 +179,10 @@ func (n *Node) prove(ctx context.Context) {
 	}()
 }
 
-// checkLeader notes since when this node hears no leader. While it is fenced it hears
-// nobody, though Raft, whose loop waits for the disk, names the last one on.
-func (n *Node) checkLeader(now time.Time) {
+// Leaderless is since when this node hears no leader; zero while it hears one. While it
+// is fenced it hears nobody, though Raft, whose loop waits for the disk, names the last
+// one on. Each call looks anew: who was told that a leader is there finds it here too.
+func (n *Node) Leaderless() time.Time {
 	id, _ := n.Leader()
 	if n.fence.isUp() {
 		id = ""
@@ -193,13 +194,8 @@ func (n *Node) checkLeader(now time.Time) {
 	case id != "":
 		w.leaderless = time.Time{}
 	case w.leaderless.IsZero():
-		w.leaderless = now
+		w.leaderless = time.Now()
 	}
-}
-
-func (w *watcher) since() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	return w.leaderless
 }
 
