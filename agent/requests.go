@@ -23,7 +23,7 @@ type Requests struct {
 	AccessLog      int      // access-log: one of so many requests is logged; 0 is none
 
 	MaxConns     int           // max-connections
-	MaxInFlight  int           // max-in-flight, of a container
+	MaxInFlight  int           // max-in-flight, of a container, from this node
 	MaxQueue     int           // max-queue, of a service
 	MaxHead      int           // max-head, bytes
 	MaxFields    int           // max-fields

@@ -15,7 +15,7 @@ func table(v *fsm.State, self string) proxy.Table {
 	t := proxy.Table{Index: v.Applied, Services: make([]proxy.Service, 0, len(v.Services))}
 	for _, s := range v.Services {
 		p := proxy.Service{
-			Name: s.Name, Routes: s.Spec.Routes, Mode: s.Spec.Turn, HealthPath: s.Spec.Health.Path,
+			Name: s.Name, Routes: s.Spec.Routes, Mode: s.Spec.Turn, HealthPath: s.Spec.Health.Path, HealthTimeout: time.Duration(s.Spec.Health.Timeout),
 			ExposeInternal: s.Spec.ExposeInternal, DebugHeaders: s.Spec.DebugHeaders, Uncounted: s.Spec.Uncounted,
 			MaxBody: s.Spec.MaxBody, Timeout: time.Duration(s.Spec.Timeout),
 		}

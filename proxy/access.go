@@ -9,11 +9,11 @@ import (
 
 // visit is a line of the access log.
 type visit struct {
-	service, method, path, peer string
-	number, code                int
-	took                        time.Duration
-	turn                        uint64
-	source                      Source
+	service, method, path, peer, id string
+	number, code                    int
+	took                            time.Duration
+	turn                            uint64
+	source                          Source
 }
 
 const (
@@ -26,7 +26,7 @@ const (
 
 // settled counts a request that has been answered, or given up, and logs it if it is
 // the sampled one.
-func (p *Proxy) settled(t *trip, code int, method, target, peer string) {
+func (p *Proxy) settled(t *trip, code int, method, target, peer, id string) {
 	took := time.Since(t.began)
 	stats, number := &p.unrouted, 0
 	if t.service != nil {
@@ -42,7 +42,7 @@ func (p *Proxy) settled(t *trip, code int, method, target, peer string) {
 	// A query may hold what is nobody's business: tokens, names, words searched for.
 	path, _, _ := strings.Cut(target, "?")
 	// The buffer that these point into is used again.
-	v := visit{method: strings.Clone(method), path: strings.Clone(path), peer: peer, number: number, code: code, took: took, turn: t.turn, source: t.source}
+	v := visit{method: strings.Clone(method), path: strings.Clone(path), peer: peer, id: strings.Clone(id), number: number, code: code, took: took, turn: t.turn, source: t.source}
 	if t.service != nil {
 		v.service = strings.Clone(t.service.Name)
 	}
@@ -89,5 +89,5 @@ func (p *Proxy) logVisits() (end func()) {
 func (v visit) log(l *slog.Logger) {
 	l.LogAttrs(context.Background(), slog.LevelInfo, "request",
 		slog.String("service", v.service), slog.Int("number", v.number), slog.String("method", v.method), slog.String("path", v.path),
-		slog.Int("status", v.code), slog.Duration("took", v.took), slog.String("peer", v.peer), slog.Uint64("turn", v.turn), slog.String("source", string(v.source)))
+		slog.Int("status", v.code), slog.Duration("took", v.took), slog.String("peer", v.peer), slog.Uint64("turn", v.turn), slog.String("source", string(v.source)), slog.String("request_id", v.id))
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -38,7 +39,10 @@ func TestAccessLog(t *testing.T) { both(t, testAccessLog) }
 func testAccessLog(t *testing.T) {
 	for _, c := range []struct{ every, requests, want int }{{0, 5, 0}, {1, 5, 5}, {3, 10, 3}} {
 		out := &written{}
-		p := startWithLog(t, c.every, out, nil, acts(1, backend(t, 1, nil)))
+		var seen sync.Map // IDs of requests, as the row has them
+		p := startWithLog(t, c.every, out, nil, acts(1, backend(t, 1, func(_ http.ResponseWriter, r *http.Request) {
+			seen.Store(r.Header.Get("X-Request-Id"), true)
+		})))
 		for range c.requests {
 			do(t, "POST", p.url+"/api/v1/acts?token=s3cr3t", "x")
 		}
@@ -53,6 +57,7 @@ func testAccessLog(t *testing.T) {
 				Number, Status                           int
 				Took                                     int64
 				Turn                                     *uint64
+				ID                                       string `json:"request_id"`
 			}
 			if err := json.Unmarshal([]byte(line), &x); err != nil {
 				t.Fatal(err)
@@ -60,6 +65,9 @@ func testAccessLog(t *testing.T) {
 			if x.Msg != "request" || x.Service != "acts" || x.Number != 1 || x.Method != "POST" || x.Path != "/api/v1/acts" || x.Status != 200 ||
 				x.Took <= 0 || x.Turn == nil || x.Source != "leased" || x.Peer != "127.0.0.1" {
 				t.Errorf("%s", line)
+			}
+			if _, known := seen.Load(x.ID); x.ID == "" || !known {
+				t.Errorf("no row has seen this ID: %s", line)
 			}
 			if strings.Contains(line, "s3cr3t") {
 				t.Errorf("the query is logged: %s", line)

@@ -9,9 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
-	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,41 +39,6 @@ type client struct {
 	place // in the registry
 }
 
-// accept serves the connections of a listener until it is closed. Those that speak
-// HTTP/2 are handed over.
-func (p *Proxy) accept(ctx, cut context.Context, l net.Listener, http2 *handover) error {
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			p.cfg.Logger.Warn("a connection was not accepted", "reason", err)
-			select { // out of descriptors: some will end
-			case <-time.After(acceptPause):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		p.metrics.accepted.Add(1)
-		if int(p.metrics.conns.Add(1)) > p.cfg.MaxConns {
-			p.metrics.conns.Add(-1)
-			p.metrics.met(limitConns)
-			turnAway(conn)
-			continue
-		}
-		serving.Go(func() {
-			defer p.metrics.conns.Add(-1)
-			p.converse(cut, conn, http2)
-		})
-	}
-}
-
-// acceptPause is the wait after a failed accept.
-const acceptPause = 20 * time.Millisecond
-
 // converse serves one connection to its end.
 func (p *Proxy) converse(ctx context.Context, conn net.Conn, http2 *handover) {
 	c := &client{proxy: p, ctx: ctx, conn: conn}
@@ -88,22 +51,12 @@ func (p *Proxy) converse(ctx context.Context, conn net.Conn, http2 *handover) {
 		c.sock = sock(conn)
 		c.raw = c.sock
 	}
+	c.shaking.Store(ok)
 	p.clients.add(c)
 	defer p.clients.remove(c)
 	defer c.rescue()
-	if ok {
-		c.limit(p.cfg.HeadTimeout)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close()
-			return
-		}
-		if secure.ConnectionState().NegotiatedProtocol == "h2" {
-			c.limit(0)
-			c.away.Store(true)
-			c.lookAgain()
-			http2.serve(ctx, secure)
-			return
-		}
+	if ok && !c.shake(secure, http2) {
+		return
 	}
 	c.serve()
 	c.ended = true
@@ -116,6 +69,35 @@ func (p *Proxy) converse(ctx context.Context, conn net.Conn, http2 *handover) {
 		tcp.CloseWrite() // sends what was held back, which a close over unread bytes would drop
 	}
 	conn.Close()
+}
+
+// shake makes the handshake of a connection over TLS. It returns false where it has been
+// closed since: the handshake failed, or net/http served the connection.
+func (c *client) shake(secure *tlsConn, http2 *handover) bool {
+	c.limit(c.proxy.cfg.HeadTimeout)
+	if c.draining() {
+		c.hurry()
+	}
+	err := secure.HandshakeContext(c.ctx)
+	c.shaking.Store(false)
+	if err != nil {
+		if c.over() && !c.draining() {
+			c.proxy.metrics.met(limitHeadTime)
+		}
+		secure.Close()
+		return false
+	}
+	if secure.ConnectionState().NegotiatedProtocol != "h2" {
+		return true
+	}
+	c.limit(0)
+	c.away.Store(true)
+	c.lookAgain()
+	if http2.serve(c.ctx, secure) {
+		return false
+	}
+	c.ended, c.final = true, []byte(goAway)
+	return true
 }
 
 // sock is the socket of a connection; nil where it has none.
@@ -188,7 +170,9 @@ func (c *client) ready(fd uintptr) bool {
 		n, err := recv(fd, w.in[w.w:], 0)
 		switch {
 		case err == syscall.EAGAIN:
-			c.look.Store(0) // nothing waits, no end either
+			if !c.draining() { // then it is the look that ends it
+				c.look.Store(0) // nothing waits, no end either
+			}
 			c.release()
 			return false
 		case err != 0, n == 0:
@@ -271,7 +255,11 @@ func (c *client) advance() bool {
 		}
 	}
 	w.r, w.w = 0, 0
-	c.idle()
+	if c.phase == phaseRow {
+		c.idle()
+	} else { // an empty line is no request: the wait for one goes on, and so does its limit
+		c.lookSoon()
+	}
 	return false
 }
 
@@ -312,35 +300,64 @@ func (c *client) settleStep() {
 
 // idle begins the wait for the next request.
 func (c *client) idle() {
-	if c.draining() {
-		c.ended = true
-		return
-	}
 	c.phase = phaseIdle
 	c.limit(c.proxy.cfg.IdleTimeout)
 	c.lookSoon()
 }
 
 // interrupted is called when a wait for a request was ended from outside: its time is
-// over, the node shuts down, or somebody only wants it to look again.
+// over, the node shuts down, or somebody only wants it to look again. What has come by
+// then is a request like any other: a close over it would reset it, unread.
 func (c *client) interrupted() {
-	switch {
-	case c.over():
+	over := c.over()
+	if over && c.phase == phaseHead {
 		c.ended = true
-		if c.phase == phaseHead {
-			c.reject(errHeadTime)
-		} else {
-			c.proxy.metrics.met(limitIdle)
-		}
-	case c.draining() && c.phase == phaseIdle:
-		c.ended = true
-	default:
+		c.reject(errHeadTime)
+		return
+	}
+	if !over {
 		c.lookAgain()
-		if c.draining() && c.phase == phaseIdle { // it may have been said just before
-			c.ended = true
+		if !c.mayGo() {
+			return
 		}
 	}
+	switch {
+	case c.ctx.Err() == nil && c.came():
+		if over {
+			c.untimed()
+			c.limit(c.proxy.cfg.HeadTimeout)
+		}
+	case over && !c.draining():
+		c.ended = true
+		c.proxy.metrics.met(limitIdle)
+	default:
+		c.ended = true
+		c.farewell = true // what comes from now on meets the end of the stream, not a reset
+	}
 }
+
+// mayGo says whether a connection that waits for a request may end because the node does.
+// Who was answered, or accepted, just now has a request on its way perhaps, and is looked
+// at again.
+func (c *client) mayGo() bool {
+	if !c.draining() || c.phase != phaseIdle {
+		return false
+	}
+	since := c.due.Load() - c.proxy.cfg.IdleTimeout.Milliseconds()
+	until := since + lastCall.Milliseconds()
+	if c.proxy.clients.now.Load() >= until {
+		return true
+	}
+	c.look.Store(until)
+	return false
+}
+
+// lastCall is how long the end of a node waits for a request on a connection that has
+// just been used: longer than most ways there and back.
+const lastCall = 2 * sweepInterval
+
+// came says whether something of the client's waits to be read, or the end of its side.
+func (c *client) came() bool { return c.sock != nil && !nothingWaits(c.sock) }
 
 // write writes to the client; within the poller's wait straight to the socket first.
 func (c *client) write(b []byte) error {

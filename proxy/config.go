@@ -45,7 +45,7 @@ type Config struct {
 	// MaxConns bounds the client connections of this node. 20,000: at 10 KiB each
 	// when idle they are 200 MiB.
 	MaxConns int
-	// MaxInFlight bounds the requests in flight on one row; more wait in a queue.
+	// MaxInFlight bounds the requests in flight from here on one row; more wait in a queue.
 	// 1,024: above it a container of one CPU only answers later.
 	MaxInFlight int
 	// MaxQueue bounds the requests of a service that wait for a row with room. 1,024.

@@ -77,6 +77,31 @@ func testCrashCostsNoGet(t *testing.T) {
 	}
 }
 
+// TestSlowHealthIsNoCrash: a row that answers 500 is asked for its health, and has the time
+// that its service gives it to answer.
+func TestSlowHealthIsNoCrash(t *testing.T) { both(t, testSlowHealthIsNoCrash) }
+
+func testSlowHealthIsNoCrash(t *testing.T) {
+	slow := backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" {
+			<-time.After(healthTimeout + 50*time.Millisecond)
+			return
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	for limit, blamed := range map[time.Duration]int{0: 1, patience: 0} {
+		table := acts(1, slow)
+		table.Services[0].HealthTimeout = limit
+		p := start(t, "n1", &counter{}, table)
+		if resp, _ := do(t, "POST", p.url+"/api/v1/photos", "x"); resp.StatusCode != http.StatusInternalServerError {
+			t.Errorf("with %v for an answer: %s", limit, resp.Status)
+		}
+		if n := p.heard.count(); n != blamed {
+			t.Errorf("with %v for an answer: %d are blamed", limit, n)
+		}
+	}
+}
+
 // reach waits until a count is reached.
 func reach(t *testing.T, n *atomic.Int64, want int64) {
 	t.Helper()

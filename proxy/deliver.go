@@ -121,10 +121,13 @@ func (c *client) deliver(rc *rowConn, p *pump, none bool) outcome {
 		keep = false
 		c.final = []byte{} // its body is not read: see that it gets the answer
 	}
-	if e := p.stop(rc); e != nil {
+	if e := p.stop(rc); e != nil || p.cut() {
 		keep = false
 	}
 	c.ended = c.ended || end
+	if end && o.err == nil && c.final == nil && (r.keepAlive() || w.r < w.w) {
+		c.final = []byte{} // there may be more to come: a close over it would drop what is on its way
+	}
 	c.letGo(rc, keep && o.err == nil && w.br == w.bw)
 	return o
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 )
 
 // TestDrainCutsWhatIsSilent: a request whose row says nothing does not keep the node from
@@ -254,6 +256,7 @@ func TestLimitsAreCounted(t *testing.T) {
 		"hold":       {cfg: Config{Hold: 50 * time.Millisecond}, sent: honest, got: "HTTP/1.1 503 "},
 		"fields":     {cfg: Config{MaxFields: 8}, sent: "GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", 9) + "\r\n", got: "HTTP/1.1 431 "},
 		"quiet_time": {cfg: Config{QuietTimeout: 200 * time.Millisecond}, rows: func(t *testing.T) []Row { return []Row{rowBy(t, 1, half)} }, sent: get, got: "HTTP/1.1 200 "},
+		"dial_time":  {cfg: Config{DialTimeout: 100 * time.Millisecond, Hold: 50 * time.Millisecond}, rows: func(t *testing.T) []Row { return []Row{silentRow(t)} }, sent: honest, got: "HTTP/1.1 502 "},
 		"gone_time":  {cfg: Config{GoneAfter: 200 * time.Millisecond}, rows: func(t *testing.T) []Row { return []Row{rowBy(t, 1, silent)} }, sent: get, close: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -275,4 +278,28 @@ func TestLimitsAreCounted(t *testing.T) {
 			lines(t, registry, fmt.Sprintf(`orch_proxy_limits_total{limit=%q} 1`, name))
 		})
 	}
+}
+
+// silentRow is a row whose address answers nothing: its listener's queue is full.
+func silentRow(t *testing.T) Row {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := Row{Number: 1, Generation: 1, Addr: fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port), Direct: true}
+	c, err := net.Dial("tcp", row.Addr) // the one that has room in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return row
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestEarlyAnswer: a row answers before it has read the body. The client gets all of the
@@ -218,10 +220,14 @@ func testGoneClient(t *testing.T) {
 				c.row(w, func() { close(left) })
 				close(ended)
 			}))
-			p := startLimited(t, Config{GoneAfter: 100 * time.Millisecond}, table)
+			registry := prometheus.NewRegistry()
+			p := startLimited(t, Config{GoneAfter: 100 * time.Millisecond, Registry: registry}, table)
 			w := call(t, p)
 			w.say(c.request)
 			await(t, left, "the request")
+			if strings.HasPrefix(name, "in a") {
+				w.head()
+			}
 			w.Close()
 			await(t, ended, "the end of the row's connection")
 			for deadline := time.Now().Add(patience); len(p.InFlight()) > 0; <-time.After(time.Millisecond) {
@@ -232,6 +238,15 @@ func testGoneClient(t *testing.T) {
 			if n := p.heard.count(); n > 0 {
 				t.Errorf("%v are blamed for it", p.heard.rows)
 			}
+			code, number := "499", 0
+			switch {
+			case strings.HasPrefix(name, "in a"):
+				code, number = "200", 1
+			case name == "in its body": // it may still take an answer
+				code = "400"
+			}
+			want := fmt.Sprintf(`orch_proxy_requests_total{code=%q,number="%d",service="acts"} 1`, code, number)
+			lines(t, registry, want)
 		})
 	}
 }

@@ -48,7 +48,7 @@ func (c *client) finish(code int) {
 	w := c.w
 	w.trip.settle()
 	c.quiet.Store(0)
-	c.proxy.settled(&w.trip, code, w.req.method, text(w.req.target), c.origin.ip)
+	c.proxy.settled(&w.trip, code, w.req.method, text(w.req.target), c.origin.ip, text(w.req.id))
 	if len(w.out) > keptBuffer {
 		w.out = make([]byte, 0, inSizeStart)
 	}
@@ -143,6 +143,9 @@ func (c *client) try(u *upstream, p *pump) outcome {
 		// row: a new one does.
 		if stale && silent && !p.begun() && (errors.Is(o.err, errStale) || idempotent(c.w.req.method) && !errors.Is(o.err, errSlow) && !errors.Is(o.err, errGone)) {
 			c.letGo(rc, false)
+			if !errors.Is(o.err, errStale) { // it may have had it
+				c.proxy.metrics.retries.Add(1)
+			}
 			continue
 		}
 		return o

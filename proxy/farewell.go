@@ -38,11 +38,10 @@ func (c *client) linger(answer []byte) {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	b := c.proxy.buffers.Get().(*[copySize]byte)
-	defer c.proxy.buffers.Put(b)
+	b := make([]byte, lingerRead)
 	untaken := c.untaken()
 	for n := 0; ; {
-		m, err := c.conn.Read(b[:])
+		m, err := c.conn.Read(b)
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) || c.ctx.Err() != nil {
 			return
 		}
@@ -104,4 +103,5 @@ func (c *client) reset() {
 const (
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 64 << 10
+	lingerRead  = 2 << 10 // bytes of a read: at the end of a node all its connections may linger
 )

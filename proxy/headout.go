@@ -48,10 +48,13 @@ func appendForwarded[T []byte | string](b []byte, host T, scheme string) []byte 
 	return append(b, scheme...)
 }
 
-// appendID appends a new request ID: 64 random bits are enough to find a request.
+// idSize is the length of a request ID that is made: 64 random bits are enough to find a request.
+const idSize = 16
+
+// appendID appends a new request ID.
 func appendID(b []byte) []byte {
 	n := rand.Uint64()
-	for range 16 {
+	for range idSize {
 		b = append(b, "0123456789abcdef"[n&15])
 		n >>= 4
 	}
@@ -93,11 +96,10 @@ func (r *request) append(b []byte, o *origin) []byte {
 	}
 	b = r.appendForwarded(b, o)
 	b = append(b, "Via: "+via+"\r\nX-Request-Id: "...)
-	if r.id != nil {
-		b = append(b, r.id...)
-	} else {
-		b = appendID(b)
+	if r.id == nil {
+		r.id = appendID(r.made[:0])
 	}
+	b = append(b, r.id...)
 	b = append(b, "\r\n"...)
 	switch {
 	case r.chunked:

@@ -264,37 +264,6 @@ func TestHTTP2BodiesInTime(t *testing.T) {
 	}
 }
 
-// TestHTTP2BodyBehindTheAnswer: once the row answers, neither is held to the pace of the
-// other.
-func TestHTTP2BodyBehindTheAnswer(t *testing.T) {
-	pause := 200 * time.Millisecond
-	heard := make(chan struct{})
-	p, addr := startSecure(t, Config{BodyTimeout: pause, MinBodyRate: 1000, MinBodyAfter: time.Second}, patient(backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).EnableFullDuplex()
-		w.WriteHeader(http.StatusOK)
-		w.(http.Flusher).Flush()
-		<-heard
-		io.Copy(w, r.Body)
-	})))
-	defer p.stop()
-	body, sent := io.Pipe()
-	go io.WriteString(sent, "a")
-	resp, err := http2Client(t).Post("https://"+addr+"/", "text/plain", body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	past := time.NewTimer(6 * pause)
-	defer past.Stop()
-	<-past.C
-	close(heard)
-	io.WriteString(sent, "b")
-	sent.Close()
-	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "ab" {
-		t.Errorf("%q, %v", b, err)
-	}
-}
-
 // TestHTTP2TakersInTime: a client that takes nothing of its answer does not hold the row for
 // ever, and one that is only waiting for the row is not cut.
 func TestHTTP2TakersInTime(t *testing.T) {

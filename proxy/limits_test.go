@@ -118,6 +118,65 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	lines(t, registry, `orch_proxy_limits_total{limit="idle_time"} 1`, `orch_proxy_connections 0`)
 }
 
+// TestEmptyLinesAreNoRequests: they do not keep a connection, however they come.
+func TestEmptyLinesAreNoRequests(t *testing.T) {
+	for name, pieces := range map[string][]string{"whole": {"\r\n"}, "in halves": {"\r", "\n"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startLimited(t, Config{IdleTimeout: 250 * time.Millisecond, HeadTimeout: 250 * time.Millisecond}, acts(1, backend(t, 1, nil)))
+			c := call(t, p)
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			until(t, "it is accepted", func() bool { return p.metrics.conns.Load() > 0 })
+			for n := 0; p.metrics.conns.Load() > 0; n++ {
+				if _, err := io.WriteString(c, pieces[n%len(pieces)]); err != nil {
+					break
+				}
+				if n > 500 {
+					t.Fatal("the connection does not end")
+				}
+				<-tick.C
+			}
+		})
+	}
+}
+
+// TestHandshakesEnd: one that does not come to its end has the time of a head.
+func TestHandshakesEnd(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	p, addr := startSecure(t, Config{HeadTimeout: 200 * time.Millisecond, Registry: registry}, acts(1, backend(t, 1, nil)))
+	defer p.stop()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Errorf("%q, %v", b, err)
+	}
+	lines(t, registry, `orch_proxy_limits_total{limit="head_time"} 1`, `orch_proxy_connections 0`)
+}
+
+// TestBusyRowsAreCounted: a request that waits in vain for a row with room met its limit.
+func TestBusyRowsAreCounted(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	registry := prometheus.NewRegistry()
+	p := startLimited(t, Config{MaxInFlight: 1, Hold: 50 * time.Millisecond, Registry: registry}, patient(backend(t, 1, func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-release
+	})))
+	c := call(t, p)
+	c.say(get)
+	await(t, entered, "the first request")
+	if resp, body := do(t, "GET", p.url+"/", ""); resp.StatusCode != 503 || !strings.Contains(body, "busy") {
+		t.Errorf("%s %s", resp.Status, body)
+	}
+	lines(t, registry, `orch_proxy_limits_total{limit="in_flight"} 1`)
+	close(release)
+	c.head()
+}
+
 // TestBodiesThatTrickle: one that is never silent for long, but comes at a byte now and
 // then, is ended with 408.
 func TestBodiesThatTrickle(t *testing.T) {

@@ -29,13 +29,13 @@ func newMetrics(p *Proxy) *metrics {
 	}
 	return &metrics{
 		proxy:       p,
-		requests:    d("requests_total", "Requests answered, by service, row (0: the proxy itself) and status code.", "service", "number", "code"),
+		requests:    d("requests_total", "Requests answered, by service, row (0: the proxy itself) and status code (499: the client left before).", "service", "number", "code"),
 		seconds:     d("request_seconds", "Time from the head of a request to the end of its answer.", "service"),
 		turns:       d("turns_total", "Turns spent, by where they came from: leased, exact or local.", "service", "source"),
 		lease:       d("lease_size", "Turns in the last lease taken.", "service"),
 		inFlight:    d("in_flight", "Requests in flight to a row.", "service", "number", "generation"),
 		waiting:     d("waiting", "Requests that wait for a row with room.", "service"),
-		retried:     d("retries_total", "Requests sent to another row."),
+		retried:     d("retries_total", "Requests sent again: to another row, or to the same one on a new connection."),
 		ejectedDesc: d("ejections_total", "Rows passed over here after a failure."),
 		refusedDesc: d("limits_total", "Requests and connections turned away, by the limit they met.", "limit"),
 		open:        d("connections", "Client connections open."),

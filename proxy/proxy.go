@@ -110,18 +110,21 @@ func (p *Proxy) serve(ctx context.Context, listeners []net.Listener) error {
 	g.Go(func() error { return ended(server.Serve(taken)) })
 	g.Go(func() error { p.clients.sweep(cut, p); return nil })
 	var own []net.Listener
+	var accepting sync.WaitGroup
 	for _, l := range listeners {
 		if _, tls := l.(*tlsListener); p.cfg.NetHTTP && !tls {
 			g.Go(func() error { return ended(server.Serve(l)) })
 			continue
 		}
 		own = append(own, l)
-		g.Go(func() error { return p.accept(ctx, cut, l, taken) })
+		accepting.Add(1)
+		g.Go(func() error { return p.accept(ctx, cut, l, taken, accepting.Done) })
 	}
 	<-ctx.Done()
 	for _, l := range own {
-		l.Close() // its accept returns
+		endAccept(l)
 	}
+	accepting.Wait() // the others are served in any case
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.DrainTimeout)
 	defer cancel()
 	late := make(chan struct{})
@@ -131,7 +134,7 @@ func (p *Proxy) serve(ctx context.Context, listeners []net.Listener) error {
 			server.Close()
 		}
 	}()
-	if !p.clients.drain(drain) {
+	if !p.clients.drain(drain, &p.metrics.conns) {
 		p.cfg.Logger.Warn("requests cut off at the drain timeout", "timeout", p.cfg.DrainTimeout)
 	}
 	<-late

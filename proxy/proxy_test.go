@@ -111,11 +111,15 @@ func start(t testing.TB, name string, source *counter, table Table) *lab {
 	return startWith(t, Config{Node: name, Hold: 200 * time.Millisecond, NetHTTP: reference}, source, table)
 }
 
-func startWith(t testing.TB, cfg Config, source *counter, table Table) *lab {
+// startWith runs a proxy, after what is to be done to it before.
+func startWith(t testing.TB, cfg Config, source *counter, table Table, before ...func(*Proxy)) *lab {
 	t.Helper()
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 2*time.Second)
 	l := &lab{heard: &heard{}}
 	l.Proxy = New(cfg, node{source, cfg.Node}, l.heard)
+	for _, f := range before {
+		f(l.Proxy)
+	}
 	l.SetTable(table)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -44,13 +44,15 @@ func (p *pump) start(rc *rowConn) {
 	go p.run()
 }
 
-// limit gives what begins now d to end, as long as the row has not begun to answer.
-func (p *pump) limit(d time.Duration) {
+// limit gives what begins now d to end, as long as the row has not begun to answer; it
+// returns false once it has.
+func (p *pump) limit(d time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.heard {
 		p.c.limit(d)
 	}
+	return !p.heard
 }
 
 // hear ends the pump's say over the time.
@@ -63,16 +65,18 @@ func (p *pump) hear() {
 	p.heard = true
 }
 
-// stop ends the pump and returns what was wrong with the body, if anything was. What has
-// been read to its end is let go to the row.
+// stop ends the pump, and the row's connection where the row does not take what is left,
+// and returns what was wrong with the body, if anything was.
 func (p *pump) stop(rc *rowConn) error {
 	if !p.begun() {
 		return nil
 	}
-	if !p.consumed.Load() {
+	if !p.ends() {
 		p.stopping.Store(true)
 		rc.Close()
-		p.c.interrupt()
+		if !p.consumed.Load() {
+			p.c.interrupt()
+		}
 	}
 	<-p.done
 	var r *refusal
@@ -81,6 +85,35 @@ func (p *pump) stop(rc *rowConn) error {
 	}
 	return nil
 }
+
+// ends says whether the pump ends by itself, which is when the row takes the last of a
+// body that has been read to its end. A row that answers has done so, as a rule, but for
+// the pump to notice.
+func (p *pump) ends() bool {
+	if !p.consumed.Load() {
+		return false
+	}
+	select {
+	case <-p.done:
+		return true
+	default:
+	}
+	moment := time.NewTimer(sendRest)
+	defer moment.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-moment.C:
+		return false
+	}
+}
+
+// sendRest is how long a pump may take to notice that it has ended: a few slices of a busy
+// processor.
+const sendRest = 10 * time.Millisecond
+
+// cut says whether stop has closed the row's connection.
+func (p *pump) cut() bool { return p != nil && p.stopping.Load() }
 
 func (p *pump) run() {
 	defer close(p.done)
@@ -288,11 +321,14 @@ func (p *pump) readError(err error) error {
 	return nil
 }
 
-// progress gives the body its time anew, if it is fast enough over all.
+// progress gives the body its time anew, if it is fast enough over all. Once the row
+// answers, neither is held to the pace of the other.
 func (p *pump) progress(n int) error {
-	p.limit(p.c.proxy.cfg.BodyTimeout)
 	if !p.c.w.req.chunked {
 		p.total += int64(n)
+	}
+	if !p.limit(p.c.proxy.cfg.BodyTimeout) {
+		return nil
 	}
 	if d := time.Since(p.began); d > p.c.proxy.cfg.MinBodyAfter && p.total < int64(d/time.Second)*int64(p.c.proxy.cfg.MinBodyRate) && !p.consumed.Load() {
 		return errBodyTime

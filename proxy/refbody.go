@@ -204,6 +204,25 @@ func (a *allowance) end() {
 
 func (b *body) Close() error { return nil } // the server closes it
 
+// quietBody is an answer's body in which the row may pause for so long.
+type quietBody struct {
+	io.ReadCloser
+	pause time.Duration
+	timer *time.Timer
+}
+
+func newQuietBody(b io.ReadCloser, pause time.Duration, over func()) *quietBody {
+	q := &quietBody{b, pause, time.AfterFunc(pause, over)}
+	q.timer.Stop()
+	return q
+}
+
+func (q *quietBody) Read(p []byte) (int, error) {
+	q.timer.Reset(q.pause)
+	defer q.timer.Stop()
+	return q.ReadCloser.Read(p)
+}
+
 // closing returns b with done called once, at its close. An upgraded connection
 // stays one that can be written.
 func closing(b io.ReadCloser, done func()) io.ReadCloser {

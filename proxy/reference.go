@@ -35,7 +35,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		x.trip.settle()
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		p.settled(&x.trip, rec.status, r.Method, r.RequestURI, host)
+		p.settled(&x.trip, rec.status, r.Method, r.RequestURI, host, x.id)
 	}()
 	if err := x.admit(r); err != nil {
 		x.refuse(rec, err)
@@ -49,7 +49,8 @@ type exchange struct {
 	proxy *Proxy
 	in    *http.Request
 	trip  trip
-	body  *body // nil where there is none, or it may not be read
+	id    string // X-Request-Id, once the request has been sent
+	body  *body  // nil where there is none, or it may not be read
 }
 
 // leaves says whether part of the request's body is not read. The connection must end
@@ -180,16 +181,15 @@ func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 		scheme = "https"
 	}
 	r.Out.Header.Add("Forwarded", forwardedFor(peer.Addr().Unmap())+string(appendForwarded(nil, r.In.Host, scheme)))
-	id := ""
 	for _, v := range r.In.Header.Values("X-Request-Id") {
 		if plainID(v) {
-			id = v
+			x.id = v
 		}
 	}
-	if id == "" {
-		id = string(appendID(nil))
+	if x.id == "" {
+		x.id = string(appendID(nil))
 	}
-	r.Out.Header.Set("X-Request-Id", id)
+	r.Out.Header.Set("X-Request-Id", x.id)
 	r.Out.Header.Add("Via", via)
 }
 
@@ -265,6 +265,12 @@ func (x *exchange) send(r *http.Request, u *upstream) (*http.Response, error) {
 		}
 		cancel(nil)
 		return nil, err
+	}
+	if _, upgraded := resp.Body.(io.ReadWriteCloser); !upgraded {
+		resp.Body = newQuietBody(resp.Body, x.proxy.cfg.QuietTimeout, func() {
+			x.proxy.metrics.met(limitQuiet)
+			cancel(errSlow)
+		})
 	}
 	resp.Body = closing(resp.Body, func() { cancel(nil) })
 	return resp, nil

@@ -54,6 +54,10 @@ var (
 // errGone says that the client has hung up: there is nobody to answer.
 var errGone = errors.New("the client has gone")
 
+// errLeft is how such a request is counted: by the code that nginx gave to them, for no row
+// is to blame, and a 502 would say that one is.
+var errLeft = &refusal{status: 499, message: errGone.Error()}
+
 // clientFault is a refusal for a body that net/http could not read to its end.
 func clientFault(err error) error {
 	var tooLarge *http.MaxBytesError
@@ -78,6 +82,8 @@ func status(err error) *refusal {
 		return r
 	case errors.As(err, &tooLarge):
 		return errTooLarge
+	case errors.Is(err, errGone):
+		return errLeft
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return errSlow
 	}

@@ -13,7 +13,8 @@ type request struct {
 	path   string // decoded
 	host   []byte
 	expect bool
-	id     []byte // X-Request-Id, where it is kept
+	id     []byte // X-Request-Id: the client's, where it is kept, or made from the first try on
+	made   [idSize]byte
 }
 
 // text is b as a string for as long as b is not written.

@@ -44,9 +44,12 @@ func (p *Proxy) connect(ctx context.Context, network, addr string) (net.Conn, er
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() && ctx.Err() == nil {
 		p.metrics.met(limitDial)
+		err = &net.OpError{Op: "dial", Net: network, Err: errSilent} // to be told from an answer that is late
 	}
 	return nil, err
 }
+
+var errSilent = errors.New("its address is silent")
 
 func (p *Proxy) dial(ctx context.Context, addr string) (*rowConn, error) {
 	c, err := p.connect(ctx, "tcp", addr)
@@ -119,10 +122,13 @@ func (c *rowConn) exchange(fd uintptr) bool {
 }
 
 // clean says whether nothing waits to be read, so that the connection may be used.
-func (c *rowConn) clean() bool {
+func (c *rowConn) clean() bool { return nothingWaits(c.raw) }
+
+// nothingWaits says whether a socket has nothing to be read, no end and no error either.
+func nothingWaits(raw syscall.RawConn) bool {
 	var b [1]byte
 	ok := false
-	err := c.raw.Control(func(fd uintptr) {
+	err := raw.Control(func(fd uintptr) {
 		_, err := recv(fd, b[:], syscall.MSG_PEEK)
 		ok = err == syscall.EAGAIN
 	})

@@ -87,6 +87,12 @@ func rowBy(t *testing.T, number int, serve func(*speaker)) Row {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rowOn(t, l, number, serve)
+}
+
+// rowOn is rowBy with a listener of its own.
+func rowOn(t *testing.T, l net.Listener, number int, serve func(*speaker)) Row {
+	t.Helper()
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {

@@ -134,7 +134,7 @@ func (p *Proxy) routed() int {
 }
 
 func sameService(a, b Service) bool {
-	return a.Name == b.Name && a.Mode == b.Mode && a.HealthPath == b.HealthPath && a.ExposeInternal == b.ExposeInternal &&
+	return a.Name == b.Name && a.Mode == b.Mode && a.HealthPath == b.HealthPath && a.HealthTimeout == b.HealthTimeout && a.ExposeInternal == b.ExposeInternal &&
 		a.DebugHeaders == b.DebugHeaders && a.MaxBody == b.MaxBody && a.Timeout == b.Timeout &&
 		slices.Equal(a.Routes, b.Routes) && slices.Equal(a.Uncounted, b.Uncounted) && slices.Equal(a.Rows, b.Rows)
 }

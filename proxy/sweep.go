@@ -21,15 +21,16 @@ const overdue = -1
 
 // clock is the time limit of what a client's connection is at.
 type clock struct {
-	phase phase        // its goroutine's
-	due   atomic.Int64 // ms on the registry's clock; 0: no limit
-	look  atomic.Int64 // ms at which the connection reads once more; 0: never
-	quiet atomic.Int64 // ms at which the client is asked for, because its row is silent; 0: it is not
-	left  atomic.Bool  // the client was found to have gone
-	away  atomic.Bool  // net/http has it
-	mu    sync.Mutex   // held while deadlines are set from outside
-	dead  bool         // the node ends: no limit is lifted any more; guarded by mu
-	row   *rowConn     // that is waited for too; guarded by mu
+	phase   phase        // its goroutine's
+	due     atomic.Int64 // ms on the registry's clock; 0: no limit
+	look    atomic.Int64 // ms at which the connection reads once more; 0: never
+	quiet   atomic.Int64 // ms at which the client is asked for, because its row is silent; 0: it is not
+	left    atomic.Bool  // the client was found to have gone
+	away    atomic.Bool  // net/http has it
+	shaking atomic.Bool  // its handshake is under way
+	mu      sync.Mutex   // held while deadlines are set from outside
+	dead    bool         // the node ends: no limit is lifted any more; guarded by mu
+	row     *rowConn     // that is waited for too; guarded by mu
 }
 
 type phase uint8
@@ -68,12 +69,24 @@ func (c *client) over() bool {
 
 // lookSoon makes a connection that reads within the poller's wait read once more if
 // nothing comes: an end of the stream that came together with the last bytes raised no
-// event of its own.
+// event of its own. So does every connection while the node ends.
 func (c *client) lookSoon() {
-	if c.raw != nil {
+	if c.raw != nil || c.draining() {
 		c.look.Store(c.proxy.clients.now.Load() + sweepInterval.Milliseconds())
 	}
 }
+
+// hurry leaves a handshake that is under way at the end of the node a moment: who has sent
+// all of its part gets a connection, who sends nothing does not keep the node.
+func (c *client) hurry() {
+	due := c.due.Load()
+	soon := c.proxy.clients.now.Load() + handshakeRest.Milliseconds()
+	if due > soon && c.shaking.Load() {
+		c.due.CompareAndSwap(due, soon) // fails where the handshake has ended since
+	}
+}
+
+const handshakeRest = time.Second
 
 // untimed lifts the limit, also when it is over: the last answer is still to be written.
 // When the node ends it is not lifted.
@@ -213,17 +226,15 @@ func (r *registry) remove(c *client) {
 	delete(c.shard.clients, c)
 }
 
-func (r *registry) each(f func(*client)) (n int) {
+func (r *registry) each(f func(*client)) {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		n += len(s.clients)
 		for c := range s.clients {
 			f(c)
 		}
 		s.mu.Unlock()
 	}
-	return n
 }
 
 func (c *client) draining() bool { return c.proxy.clients.stopping.Load() }
@@ -257,17 +268,22 @@ func (p *Proxy) expireIdle(tick int64) {
 }
 
 // drain ends the connections that wait for a request and waits for the others until
-// ctx ends; it says whether all have ended.
-func (r *registry) drain(ctx context.Context) bool {
+// ctx ends; it says whether all have ended. open counts those too that are not in the
+// registry yet; nothing is accepted any more.
+func (r *registry) drain(ctx context.Context, open *atomic.Int64) bool {
 	r.stopping.Store(true)
 	r.each(func(c *client) {
-		if !c.away.Load() { // net/http lets its requests end by itself
+		switch {
+		case c.away.Load(): // net/http lets its requests end by itself
+		case c.shaking.Load():
+			c.hurry()
+		default:
 			c.interrupt()
 		}
 	})
 	tick := time.NewTicker(sweepInterval / 5)
 	defer tick.Stop()
-	for r.each(func(*client) {}) > 0 {
+	for open.Load() > 0 {
 		select {
 		case <-ctx.Done():
 			return false

@@ -4,7 +4,8 @@
 // It owns turns in hand (leases), the pool of upstreams, and the count of requests
 // served. It promises that a request never waits for the leader except where its
 // service asks for exact turns, that no claim lands on a row after a table without
-// it has been set, and that a row is tried at most once a request. It imports
+// it has been set, and that a row answers a request at most once: it gets one
+// again only on a new connection, where it ended an idle one without a word. It imports
 // nothing of ours and knows nothing of Raft, Docker or gossip.
 package proxy
 
@@ -36,6 +37,7 @@ type Service struct {
 	Mode           string   // leased or exact
 	Rows           []Row    // in rotation order, and draining ones
 	HealthPath     string
+	HealthTimeout  time.Duration // of one question; 0: healthTimeout
 	ExposeInternal bool
 	DebugHeaders   bool
 	Uncounted      []string // path prefixes that do not count for scaling

@@ -147,19 +147,25 @@ func newHandover() *handover {
 	return &handover{conns: make(chan net.Conn), done: make(chan struct{})}
 }
 
-// serve gives a connection to net/http and waits until it is closed.
-func (h *handover) serve(ctx context.Context, c *tlsConn) {
-	defer c.Close()
+// serve gives a connection to net/http and waits until it is closed. It returns false, and
+// leaves the connection as it is, where net/http takes no other.
+func (h *handover) serve(ctx context.Context, c *tlsConn) bool {
 	select {
 	case h.conns <- c.Conn: // the server knows HTTP/2 by this type alone
 	case <-h.done:
-		return
+		return false
 	}
+	defer c.Close()
 	select {
 	case <-c.under.closed:
 	case <-ctx.Done():
 	}
+	return true
 }
+
+// goAway are the frames that tell a client of HTTP/2 that none of its requests was taken,
+// so that it may send them elsewhere (RFC 9113, 6.8): empty settings, and a GOAWAY.
+const goAway = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 // Accept implements net.Listener.
 func (h *handover) Accept() (net.Conn, error) {

@@ -212,18 +212,19 @@ func (t *trip) crashed(ctx context.Context, code int, u *upstream) bool {
 		return false
 	}
 	path := cmp.Or(u.HealthPath, t.service.HealthPath)
-	if u.health.ask(func() bool { return t.proxy.healthy(ctx, u, path) }) || ctx.Err() != nil {
+	if u.health.ask(func() bool { return t.proxy.healthy(ctx, u, path, cmp.Or(t.service.HealthTimeout, healthTimeout)) }) || ctx.Err() != nil {
 		return false
 	}
 	t.blame(u, errors.New("answered "+http.StatusText(code)+" and is not healthy"))
 	return true
 }
 
-// healthTimeout bounds the question whether a row that answered 5xx has crashed.
+// healthTimeout bounds the question whether a row that answered 5xx has crashed, where its
+// service does not say how long it may take: a row that is slow is not one that fails.
 const healthTimeout = 300 * time.Millisecond
 
-func (p *Proxy) healthy(ctx context.Context, u *upstream, path string) bool {
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+func (p *Proxy) healthy(ctx context.Context, u *upstream, path string, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+u.Addr+path, nil)
 	if err != nil {

@@ -94,8 +94,8 @@ func (u *upstream) readmit(now time.Time) {
 const ejection = 2 * time.Second
 
 // pick claims a row for turn: the (turn mod n)-th, or the next one after it that may
-// be tried. A row that was ejected is taken only where no other is left: the last one
-// in rotation is never given up.
+// be tried. A row that was ejected is taken only where no other is left, so that the last
+// one in rotation is never given up; where another is only full, its room is waited for.
 func (s *service) pick(turn uint64, tried []*upstream) *upstream {
 	n := uint64(len(s.rows))
 	if n == 0 {
@@ -105,12 +105,20 @@ func (s *service) pick(turn uint64, tried []*upstream) *upstream {
 		return u
 	}
 	now := time.Now()
+	full := false
 	for i := range n {
 		u := s.rows[(turn+i)%n]
 		u.readmit(now)
-		if !contains(tried, u) && u.claim() {
+		if contains(tried, u) {
+			continue
+		}
+		if u.claim() {
 			return u
 		}
+		full = full || u.state.Load()&(drained|ejected) == 0
+	}
+	if full {
+		return nil
 	}
 	for i := range n {
 		u := s.rows[(turn+i)%n]

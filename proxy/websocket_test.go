@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,4 +107,42 @@ func converseByWebSocket(t *testing.T, url string, closed <-chan error) {
 	if err := await(t, closed, "the row's end"); !errors.As(err, &e) || e.Code != 4002 || e.Reason != "the client leaves" {
 		t.Errorf("the client left with %v", err)
 	}
+}
+
+// TestWebSocketHoldsItsRow: a row that drains is not released while one is open on it; no
+// other request goes there meanwhile.
+func TestWebSocketHoldsItsRow(t *testing.T) { both(t, testWebSocketHoldsItsRow) }
+
+func testWebSocketHoldsItsRow(t *testing.T) {
+	closed := make(chan error, 1)
+	row := echoes(t, closed)
+	p := startLimited(t, Config{}, patient(row))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, strings.Replace(p.url, "http", "ws", 1)+"/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	row.Draining = true
+	p.SetTable(patient(row, backend(t, 2, nil)))
+	for _, want := range []string{"a", "b", "c"} {
+		if _, body := do(t, "GET", p.url+"/", ""); body != "2" {
+			t.Errorf("row %s answers", body)
+		}
+		if err := c.Write(ctx, websocket.MessageText, []byte(want)); err != nil {
+			t.Fatal(err)
+		}
+		if _, b, err := c.Read(ctx); err != nil || string(b) != want {
+			t.Fatalf("%q, %v", b, err)
+		}
+		if load := p.InFlight(); !slices.Contains(load, RowLoad{"acts", 1, 1, 1}) {
+			t.Errorf("in flight: %+v", load)
+		}
+	}
+	if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Error(err)
+	}
+	await(t, closed, "the row's end")
+	until(t, "the row is released", func() bool { return len(p.InFlight()) == 0 })
 }

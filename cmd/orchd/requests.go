@@ -19,7 +19,7 @@ func requestFlags(root *cobra.Command, r *agent.Requests) {
 	f.StringSliceVar(&r.TrustedProxies, "trusted-proxies", nil, "addresses and prefixes of proxies before this one, whose X-Forwarded-… and Forwarded are passed on")
 	f.IntVar(&r.AccessLog, "access-log", r.AccessLog, "log one of so many requests; 1 is all, 0 none")
 	f.IntVar(&r.MaxConns, "max-connections", r.MaxConns, "most client connections of this node")
-	f.IntVar(&r.MaxInFlight, "max-in-flight", r.MaxInFlight, "most requests in flight to one container; more wait")
+	f.IntVar(&r.MaxInFlight, "max-in-flight", r.MaxInFlight, "most requests in flight from this node to one container; more wait")
 	f.IntVar(&r.MaxQueue, "max-queue", r.MaxQueue, "most requests of a service that wait for a container with room")
 	f.IntVar(&r.MaxHead, "max-head", r.MaxHead, "most bytes of a request's head")
 	f.IntVar(&r.MaxFields, "max-fields", r.MaxFields, "most fields of a request's head")
