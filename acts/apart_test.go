@@ -20,7 +20,10 @@ func toward(t testing.TB, at string) *httputil.ReverseProxy {
 	}
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+	return &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(u)
+		r.Out.URL.RawQuery = r.In.URL.RawQuery // as it came, what can not be read in it too
+	}}
 }
 
 // TestUsersApart: two processes that share nothing, and a front that routes by path.

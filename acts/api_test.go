@@ -1,6 +1,8 @@
 package acts
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,17 +17,38 @@ import (
 	"orch/acts/contract"
 )
 
-// seen are the methods and statuses that each route has answered with.
+// seen are the methods and statuses that each route has answered with, and the lists of
+// acts.
 type seen struct {
-	mu sync.Mutex
-	of map[string]map[string]bool // "GET /path" → statuses
+	mu    sync.Mutex
+	of    map[string]map[string]bool // "GET /path" → statuses
+	lists []actList
 }
+
+type actList struct {
+	images bool
+	body   []byte
+}
+
+// copied keeps what is written.
+type copied struct {
+	http.ResponseWriter
+	body bytes.Buffer
+}
+
+func (w *copied) Write(b []byte) (int, error) {
+	w.body.Write(b)
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *copied) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // over notes what s answers.
 func (x *seen) over(s *Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		found, ok := s.mux.match(r)
-		note := &statusWriter{ResponseWriter: w, status: http.StatusOK, patience: slowReader}
+		out := &copied{ResponseWriter: w}
+		note := &statusWriter{ResponseWriter: out, status: http.StatusOK, patience: slowReader}
 		s.ServeHTTP(note, r)
 		if !ok || note.status == http.StatusMethodNotAllowed || r.Method == http.MethodOptions || r.Method == http.MethodHead {
 			return // said once for all of them
@@ -37,6 +60,9 @@ func (x *seen) over(s *Service) http.Handler {
 			x.of[key] = map[string]bool{}
 		}
 		x.of[key][strconv.Itoa(note.status)] = true
+		if key == "GET /api/v1/categories/{category}/acts" && note.status == http.StatusOK {
+			x.lists = append(x.lists, actList{r.URL.Query().Get("images") != "0", out.body.Bytes()})
+		}
 	})
 }
 
@@ -46,9 +72,8 @@ var rare = []string{
 	"POST /api/v1/acts 408", "POST /api/v1/acts 503", "POST /api/v1/users 408", "POST /api/v1/users 413", "POST /api/v1/users 503",
 	"POST /api/v1/categories 408", "POST /api/v1/categories 413", "POST /api/v1/categories 503",
 	"POST /api/v1/acts/upvote 408", "POST /api/v1/acts/upvote 413", "POST /api/v1/acts/upvote 503",
-	"GET /api/v1/users 503", "GET /api/v1/categories 503", "GET /api/v1/acts/{actId}/image 412",
-	"GET /api/v1/_health 500", "POST /api/v1/_crash 200", "GET /api/v1/users 204", "GET /api/v1/categories 204",
-	"GET /api/v1/users 200", "GET /api/v1/categories 200", "GET /api/openapi.yaml 200",
+	"GET /api/v1/users 503", "GET /api/v1/categories 503", "GET /api/v1/categories/{category}/acts 503", "GET /api/v1/acts/{actId}/image 503",
+	"GET /api/v1/_health 500", "POST /api/v1/_crash 200", "GET /api/openapi.yaml 200",
 }
 
 // TestContract over two processes, request by request in turn, and nothing but what
@@ -65,6 +90,7 @@ func TestContract(t *testing.T) {
 	if t.Failed() {
 		return
 	}
+	listedAs(t, x.lists)
 	documented := documented(t)
 	for route, statuses := range x.of {
 		for status := range statuses {
@@ -79,6 +105,49 @@ func TestContract(t *testing.T) {
 				t.Errorf("%s never answered %s, which openapi.yaml documents", route, status)
 			}
 		}
+	}
+}
+
+// listedAs holds lists of acts to the fields that openapi.yaml has for them.
+func listedAs(t *testing.T, lists []actList) {
+	t.Helper()
+	var doc struct {
+		Components struct {
+			Schemas map[string]struct {
+				Required   []string
+				Properties map[string]yaml.Node
+			}
+		}
+	}
+	if err := yaml.Unmarshal(openAPIDocument, &doc); err != nil {
+		t.Fatal(err)
+	}
+	schema := doc.Components.Schemas["ListedAct"]
+	with := map[bool]int{}
+	for _, l := range lists {
+		var acts []map[string]any
+		if err := json.Unmarshal(l.body, &acts); err != nil {
+			t.Fatalf("%v: %.200s", err, l.body)
+		}
+		with[l.images] += len(acts)
+		for _, a := range acts {
+			for _, field := range schema.Required {
+				if _, ok := a[field]; !ok {
+					t.Errorf("an act is listed without %s, which openapi.yaml requires (images: %t)", field, l.images)
+				}
+			}
+			for field := range a {
+				if _, ok := schema.Properties[field]; !ok {
+					t.Errorf("an act is listed with %s, of which openapi.yaml knows nothing", field)
+				}
+			}
+			if _, ok := a["imgB64"]; ok != l.images {
+				t.Errorf("an act is listed with its photo: %t, asked for: %t", ok, l.images)
+			}
+		}
+	}
+	if with[true] == 0 || with[false] == 0 || len(schema.Required) == 0 {
+		t.Errorf("%v acts were listed, with photos and without; %v are required", with, schema.Required)
 	}
 }
 
@@ -150,8 +219,8 @@ func TestStrictContract(t *testing.T) {
 func TestCrash(t *testing.T) {
 	dir := t.TempDir()
 	one, other := service(t, dir), service(t, dir)
-	if status, _, _ := ask(t, one.URL, "POST", "/api/v1/_crash", ""); status != 200 {
-		t.Fatalf("crash: %d", status)
+	if status, body, h := ask(t, one.URL, "POST", "/api/v1/_crash", ""); status != 200 || body != "{}" || h.Get("Content-Type") != "application/json" {
+		t.Fatalf("crash: %d %s %v", status, body, h)
 	}
 	for _, path := range []string{"/", "/api/v1/_health", "/api/v1/_crash", "/api/v1/categories", "/none", "/api/openapi.yaml"} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
@@ -222,7 +291,7 @@ func FuzzParseAct(f *testing.F) {
 	f.Add([]byte(anAct(1, nil)))
 	f.Add([]byte(anAct(1, map[string]any{"imgB64": "a\\/b="})))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, photo, err := parseAct(b)
+		a, photo, err := parseAct(b, maxPhoto)
 		if err == nil && (a.ID < 0 || int64(len(photo)) != a.Photo.Size || a.At.IsZero() && a.Timestamp == "") {
 			t.Errorf("accepted %+v", a)
 		}

@@ -18,6 +18,7 @@ type cache struct {
 type entry struct {
 	key  string
 	body []byte
+	err  error // why there is no body, and will be none
 }
 
 // entryCost is what an entry takes beside its key and its body, in bytes: the map's, the
@@ -30,7 +31,7 @@ func newCache(limit int) *cache {
 	return &cache{limit: limit, order: list.New(), items: map[string]*list.Element{}}
 }
 
-func (c *cache) get(key string) ([]byte, bool) {
+func (c *cache) get(key string) (*entry, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.items[key]
@@ -38,13 +39,13 @@ func (c *cache) get(key string) ([]byte, bool) {
 		return nil, false
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(*entry).body, true
+	return e.Value.(*entry), true
 }
 
-func (c *cache) put(key string, body []byte) {
+func (c *cache) put(key string, body []byte, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := &entry{key, body}
+	e := &entry{key, body, err}
 	if _, ok := c.items[key]; ok || e.cost() > c.limit {
 		return
 	}

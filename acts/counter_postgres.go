@@ -26,7 +26,8 @@ const (
 
 // postgresCounter is a row for each process that runs, and one for all that are gone. A
 // request costs an addition; the row follows within flushInterval, for which a reader
-// waits.
+// waits. Rows outlive a crash of the server: that is one small write in flushInterval for
+// each process that is asked something.
 type postgresCounter struct {
 	s       *postgresStore
 	process string
@@ -127,7 +128,8 @@ func (c *postgresCounter) read(ctx context.Context) (uint64, error) {
 	return uint64(max(0, n)), err
 }
 
-// reset takes back what has been counted, in the row of those that are gone.
+// reset takes back what has been counted, in the row of those that are gone: the others go
+// on with their numbers, also when the server has crashed in between.
 func (c *postgresCounter) reset(ctx context.Context) error {
 	if err := c.settle(ctx); err != nil {
 		return err

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"gopkg.in/yaml.v3"
 )
 
 // TestBodiesCostWhatIsWanted of them: the rest is not even read into memory.
@@ -29,7 +32,7 @@ func TestBodiesCostWhatIsWanted(t *testing.T) {
 		{"many elements", full("[{}", ",{}", "]"), func(b []byte) { element(b, `["NAME"]`) }},
 		{"one element of many", full("[[1", ",1", "]]"), func(b []byte) { element(b, `["NAME"]`) }},
 		{"many fields", full(`{"a":1`, `,"a":1`, "}"), func(b []byte) { object(b, wantUser, false, "b") }},
-		{"an act of them", full(`{"actId":[1`, ",1", "]}"), func(b []byte) { parseAct(b) }},
+		{"an act of them", full(`{"actId":[1`, ",1", "]}"), func(b []byte) { parseAct(b, maxPhoto) }},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -81,7 +84,7 @@ func TestMessages(t *testing.T) {
 // TestTooLarge bodies are 413, whether they say how long they are or not.
 func TestTooLarge(t *testing.T) {
 	url := service(t, t.TempDir()).URL
-	body := bytes.Repeat([]byte(" "), maxBody+1)
+	body := bytes.Repeat([]byte(" "), int(bodyOf(maxPhoto))+1)
 	for _, path := range []string{"/api/v1/users", "/api/v1/categories", "/api/v1/acts", "/api/v1/acts/upvote"} {
 		for name, r := range map[string]io.Reader{"with its length": bytes.NewReader(body), "in chunks": struct{ io.Reader }{bytes.NewReader(body)}} {
 			resp, err := http.Post(url+path, "application/json", r)
@@ -90,7 +93,7 @@ func TestTooLarge(t *testing.T) {
 			}
 			answer, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if resp.StatusCode != 413 || !strings.Contains(string(answer), fmt.Sprintf(`"message":"body: is larger than %d bytes`, maxBody)) || resp.Header.Get("Content-Type") != "application/json" {
+			if resp.StatusCode != 413 || !strings.Contains(string(answer), fmt.Sprintf(`"message":"body: is larger than %d bytes`, bodyOf(maxPhoto))) || resp.Header.Get("Content-Type") != "application/json" {
 				t.Errorf("%s %s: %s %s", path, name, resp.Status, answer)
 			}
 		}
@@ -100,6 +103,49 @@ func TestTooLarge(t *testing.T) {
 		if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", anAct(size, map[string]any{"imgB64": base64.StdEncoding.EncodeToString(make([]byte, size))})); status != want {
 			t.Errorf("a photo of %d bytes: %d %s", size, status, answer)
 		}
+	}
+}
+
+// TestEscapedPhoto: the largest one fits into a body whose / are all written as \/, as PHP
+// does, and comes back as it was.
+func TestEscapedPhoto(t *testing.T) {
+	const limit = 4 // MiB; from 3 on the 64 KiB for other fields are too few
+	url := serving(t, opened(t, Config{Data: t.TempDir(), MaxPhoto: limit})).URL
+	settled(t, url)
+	body := noisyAct(7, limit<<20)
+	escaped := strings.ReplaceAll(body, "/", `\/`)
+	if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", escaped); status != 201 {
+		t.Fatalf("a photo of %d bytes, in %d of JSON: %d %s", limit<<20, len(escaped), status, answer)
+	}
+	resp, err := http.Get(url + "/api/v1/acts/7/image")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, noise(7, limit<<20)) {
+		t.Errorf("%d bytes came back of %d, %v", len(got), limit<<20, err)
+	}
+}
+
+// TestBodiesFitThroughTheProxy that deploy/acts.yaml asks for, where nobody says how large
+// photos are.
+func TestBodiesFitThroughTheProxy(t *testing.T) {
+	b, err := os.ReadFile("../deploy/acts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spec struct {
+		MaxBody int64 `yaml:"max_body"`
+	}
+	if err := yaml.Unmarshal(b, &spec); err != nil || bodyOf(maxPhoto) > spec.MaxBody {
+		t.Errorf("bodies of %d bytes, and max_body %d, %v", bodyOf(maxPhoto), spec.MaxBody, err)
+	}
+}
+
+// TestLargestLimit: what the largest photo costs while it is decoded is there to be had.
+func TestLargestLimit(t *testing.T) {
+	if s := opened(t, Config{Data: t.TempDir(), MaxPhoto: mostPhoto}); !s.decoding.TryAcquire(decodingCost * s.maxBody) {
+		t.Errorf("a body of %d bytes waits for ever", s.maxBody)
 	}
 }
 

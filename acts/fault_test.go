@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,11 @@ func TestGraceEnds(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
 	}
+	late := httptest.NewRecorder() // a request whose head was read when the container ended
+	s.ServeHTTP(late, httptest.NewRequest("GET", "/api/v1/categories", nil))
+	if late.Code != 503 || late.Header().Get("Retry-After") == "" || late.Header().Get("Connection") != "close" || !strings.Contains(late.Body.String(), "this container ends") {
+		t.Errorf("a late request: %d %s %v", late.Code, late.Body, late.Header())
+	}
 	select {
 	case <-left:
 	default:
@@ -94,7 +100,7 @@ func TestGraceEnds(t *testing.T) {
 func TestCacheIsBounded(t *testing.T) {
 	c := newCache(1 << 20)
 	for i := range 100_000 {
-		c.put(fmt.Sprintf("photo without a byte %d", i), nil)
+		c.put(fmt.Sprintf("photo without a byte %d", i), nil, nil)
 	}
 	if n := c.order.Len(); n > 1<<20/entryCost || n != len(c.items) || c.size > c.limit {
 		t.Errorf("%d entries, %d keys, %d bytes of %d", n, len(c.items), c.size, c.limit)

@@ -15,7 +15,12 @@ import (
 const feedBuffer = 32 << 10
 
 func (s *Service) listActs(w http.ResponseWriter, r *http.Request) {
-	name, q := r.PathValue("category"), r.URL.Query()
+	q, err := query(r)
+	if err != nil {
+		s.refused(w, r, err)
+		return
+	}
+	name := r.PathValue("category")
 	n, version, err := s.store.size(r.Context(), name)
 	if err != nil {
 		s.done(w, r, 0, "category", name, err)
@@ -25,69 +30,149 @@ func (s *Service) listActs(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		s.refused(w, r, err)
-		return
 	case end-start+1 > pageLimit:
 		fail(w, http.StatusRequestEntityTooLarge, "%d acts are asked for; at most %d are given at once: use ?start= and &end=", end-start+1, pageLimit)
-		return
 	case n == 0:
 		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	images := q.Get("images") != "0"
-	key := fmt.Sprintf("page/%q/%d/%d/%d/%t", name, version, start, end, images)
-	if body, ok := s.photos.cache.get(key); ok {
+	default:
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(body) // the client is gone where this fails
-		return
+		s.page(w, r, part{name, version, start, end, q.Get("images") != "0"})
 	}
-	list, err := s.store.newest(r.Context(), name, start-1, end-start+1) // as new as version, or newer
+}
+
+// part of a category, as it is at a version.
+type part struct {
+	category            string
+	version, start, end int64
+	images              bool
+}
+
+// page answers from memory where the page is small and that may be lent, else act by act.
+func (s *Service) page(w http.ResponseWriter, r *http.Request, p part) {
+	key := fmt.Sprintf("page/%q/%d/%d/%d/%t", p.category, p.version, p.start, p.end, p.images)
+	if e, ok := s.photos.cache.get(key); ok {
+		if back, ok := s.lend(int64(len(e.body))); ok {
+			defer back()
+			w.Write(e.body) // the client is gone where this fails
+			return
+		}
+	}
+	list, err := s.store.newest(r.Context(), p.category, p.start-1, p.end-p.start+1) // as new as the version, or newer
 	if err != nil {
 		s.broken(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	if !small(list, images) {
-		if err := s.feed(r.Context(), w, list, images); err != nil { // some of it may be out: the client sees an answer that is cut off
-			if r.Context().Err() == nil {
-				s.log.Error("list cut off", "category", name, "reason", err)
+	if n := weight(list, p.images); n <= cachedPage {
+		if back, ok := s.lend(n); ok {
+			defer back()
+			body, err := s.wholePage(r.Context(), list, max(n, inMemory), p.images)
+			switch {
+			case err == nil:
+				s.photos.cache.put(key, body, nil)
+				w.Write(body)
+				return
+			case !errors.Is(err, errFull):
+				s.refused(w, r, err)
+				return
 			}
-			panic(http.ErrAbortHandler)
 		}
-		return
 	}
-	var body bytes.Buffer
-	if err := s.feed(r.Context(), &body, list, images); err != nil {
+	err = s.stream(r.Context(), w, list, p.images)
+	switch {
+	case err == nil:
+	case !begun(w):
 		s.refused(w, r, err)
-		return
+	default: // the client sees an answer that is cut off
+		if r.Context().Err() == nil && !lost(w) {
+			s.log.Error("list cut off", "category", p.category, "reason", err)
+		}
+		panic(http.ErrAbortHandler)
 	}
-	s.photos.cache.put(key, bytes.Clone(body.Bytes())) // no more than its length
-	w.Write(body.Bytes())
 }
 
 // cachedPage is the largest page that is kept, in bytes.
 const cachedPage = 256 << 10
 
-// small says whether a page is made in memory, to be kept until its category changes.
-func small(list []act, images bool) bool {
+// weight of a page in bytes, about: a text with much to escape is longer.
+func weight(list []act, images bool) (n int64) {
 	const fields = 256 // names and numbers
-	n := 0
 	for _, a := range list {
-		n += fields + len(a.Caption) + len(a.Username) + len(a.Category) + int(a.LongText)
+		n += fields + int64(len(a.Caption)+len(a.Username)+len(a.Category)) + a.LongText
 		if images {
-			n += base64.StdEncoding.EncodedLen(int(a.Photo.Size))
+			n += int64(base64.StdEncoding.EncodedLen(int(a.Photo.Size)))
 		}
 	}
-	return n <= cachedPage
+	return n
+}
+
+// wholePage is a page in memory, to be kept until its category changes; errFull beyond its limit.
+func (s *Service) wholePage(ctx context.Context, list []act, limit int64, images bool) ([]byte, error) {
+	out := limited{limit: int(limit)}
+	if err := s.feed(ctx, &out, list, nil, images); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(out.b.Bytes()), nil // no more than its length
+}
+
+// stream sends a page act by act. Whatever its photos and texts are, what waits for the
+// client in memory is a buffer, and texts of inMemory at most.
+func (s *Service) stream(ctx context.Context, w http.ResponseWriter, list []act, images bool) error {
+	texts := 0
+	for _, a := range list {
+		texts += len(a.Username) + len(a.Caption)
+	}
+	if texts <= inMemory {
+		return s.feed(ctx, w, list, nil, images)
+	}
+	x := &spool{dir: s.spool}
+	defer x.Close()
+	aside, err := setAside(x, list)
+	if err != nil {
+		return err
+	}
+	return s.feed(ctx, w, list, aside, images)
+}
+
+// setAside moves the texts of a list to disk: where those of each act are. What is too
+// long for a list stays in the database until its turn.
+func setAside(x *spool, list []act) ([]*io.SectionReader, error) {
+	ends := make([]int64, len(list))
+	for i := range list {
+		if a := &list[i]; a.LongText == 0 {
+			if err := writeFields(x, *a); err != nil {
+				return nil, err
+			}
+			a.Username, a.Caption = "", ""
+		}
+		ends[i] = x.n
+	}
+	if err := x.flush(); err != nil {
+		return nil, err
+	}
+	x.buf = nil
+	aside, begin := make([]*io.SectionReader, len(list)), int64(0)
+	for i, end := range ends {
+		if end > begin {
+			aside[i] = io.NewSectionReader(x.file, begin, end-begin)
+		}
+		begin = end
+	}
+	return aside, nil
 }
 
 // feed writes a list act by act: however large its photos are, it holds a buffer of
-// each at a time. An act that was removed meanwhile is left out.
-func (s *Service) feed(ctx context.Context, into io.Writer, list []act, images bool) error {
+// each at a time. An act that was removed meanwhile is left out. aside are the fields of
+// acts where they have been moved to disk.
+func (s *Service) feed(ctx context.Context, into io.Writer, list []act, aside []*io.SectionReader, images bool) error {
 	out := bufio.NewWriterSize(into, feedBuffer)
 	out.WriteByte('[')
 	first := true
-	for _, a := range list {
-		wrote, err := s.feedOne(ctx, out, a, images, first)
+	for i, a := range list {
+		var fields *io.SectionReader
+		if aside != nil {
+			fields = aside[i]
+		}
+		wrote, err := s.feedOne(ctx, out, a, fields, images, first)
 		if err != nil {
 			return fmt.Errorf("act %d: %w", a.ID, err)
 		}
@@ -97,7 +182,7 @@ func (s *Service) feed(ctx context.Context, into io.Writer, list []act, images b
 	return out.Flush()
 }
 
-func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, images, first bool) (wrote bool, err error) {
+func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, aside *io.SectionReader, images, first bool) (wrote bool, err error) {
 	var whole []byte
 	var reader io.ReadSeekCloser
 	if images {
@@ -112,18 +197,26 @@ func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, images,
 			defer reader.Close()
 		}
 	}
-	fields, err := s.fields(ctx, a)
-	if errors.Is(err, errUnknown) {
-		return false, nil
+	var fields *spool
+	if aside == nil {
+		fields, err = s.fields(ctx, a)
+		if errors.Is(err, errUnknown) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		defer fields.Close()
 	}
-	if err != nil {
-		return false, err
-	}
-	defer fields.Close()
 	if !first {
 		out.WriteByte(',')
 	}
-	if _, err := fields.WriteTo(out); err != nil {
+	if aside != nil {
+		_, err = io.Copy(out, aside) // through the buffer of out
+	} else {
+		_, err = fields.WriteTo(out)
+	}
+	if err != nil {
 		return true, err
 	}
 	if !images {
@@ -133,8 +226,10 @@ func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, images,
 	if reader == nil {
 		writeBase64(out, whole)
 	} else {
+		buffer := buffers.Get().(*[]byte)
+		defer buffers.Put(buffer)
 		e := base64.NewEncoder(base64.StdEncoding, out)
-		if _, err := io.Copy(e, reader); err != nil {
+		if _, err := io.CopyBuffer(e, struct{ io.Reader }{reader}, *buffer); err != nil { // its WriteTo would take 1 MiB
 			return true, err
 		}
 		e.Close()
@@ -143,22 +238,24 @@ func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, images,
 	return true, err
 }
 
-// fields are what is listed of an act, without the bracket at the end: its photo may
-// follow. Long texts are read now, for this act alone, and wait on disk.
-func (s *Service) fields(ctx context.Context, a act) (*spool, error) {
-	write := func(x *spool) error {
-		fmt.Fprintf(x, `{"actId":%d,"timestamp":%q,"upvotes":%d`, a.ID, a.Timestamp, a.Upvotes)
-		for _, f := range []struct{ name, text string }{{"username", a.Username}, {"categoryName", a.Category}, {"caption", a.Caption}} {
-			fmt.Fprintf(x, `,%q:`, f.name)
-			if err := x.text(f.text); err != nil {
-				return err
-			}
+// writeFields writes what is listed of an act, without the bracket at the end: its photo
+// may follow.
+func writeFields(x *spool, a act) error {
+	fmt.Fprintf(x, `{"actId":%d,"timestamp":%q,"upvotes":%d`, a.ID, a.Timestamp, a.Upvotes)
+	for _, f := range []struct{ name, text string }{{"username", a.Username}, {"categoryName", a.Category}, {"caption", a.Caption}} {
+		fmt.Fprintf(x, `,%q:`, f.name)
+		if err := x.text(f.text); err != nil {
+			return err
 		}
-		return nil
 	}
+	return nil
+}
+
+// fields of an act. Long texts are read now, for this act alone, and wait on disk.
+func (s *Service) fields(ctx context.Context, a act) (*spool, error) {
 	if a.LongText == 0 {
 		x := &spool{dir: s.spool}
-		if err := write(x); err != nil {
+		if err := writeFields(x, a); err != nil {
 			x.Close()
 			return nil, err
 		}
@@ -168,7 +265,7 @@ func (s *Service) fields(ctx context.Context, a act) (*spool, error) {
 		if a.Username, a.Caption, err = s.store.texts(ctx, a.Photo.Key); err != nil {
 			return err
 		}
-		return write(x)
+		return writeFields(x, a)
 	})
 }
 

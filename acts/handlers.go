@@ -22,6 +22,9 @@ func answer(w http.ResponseWriter, status int, body any) {
 
 func empty(w http.ResponseWriter, status int) { answer(w, status, struct{}{}) }
 
+// later says when to ask again, with 503.
+func later(w http.ResponseWriter) { w.Header().Set("Retry-After", "1") }
+
 // refused answers a refusal, or an error that is not the client's.
 func (s *Service) refused(w http.ResponseWriter, r *http.Request, err error) {
 	var no *refusal
@@ -36,7 +39,7 @@ func (s *Service) refused(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	switch no.status {
 	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", "1")
+		later(w)
 	case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge:
 		w.Header().Set("Connection", "close") // the rest of the body is not waited for
 	}
@@ -68,9 +71,10 @@ func (s *Service) done(w http.ResponseWriter, r *http.Request, status int, field
 	}
 }
 
-func (s *Service) crash(http.ResponseWriter, *http.Request) {
+func (s *Service) crash(w http.ResponseWriter, _ *http.Request) {
 	s.crashed.Store(true)
 	s.log.Warn("crashed on request: 500 from now on")
+	empty(w, http.StatusOK)
 }
 
 func (s *Service) requests(w http.ResponseWriter, r *http.Request) {

@@ -8,8 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leastRoom in a folder, in bytes: below it an upload could not be stored.
-const leastRoom = 16 << 20
+// What a folder must have at least: with less an upload could not be stored.
+const (
+	leastRoom  = 6 << 20 // bytes, beside the largest photo
+	leastFiles = 64      // that can be made; each photo, body on its way and log of SQLite is one
+)
 
 // health answers within healthTimeout, whatever hangs. A disk that hangs does so in the
 // kernel, where nothing ends it: all who ask meanwhile wait for the one check.
@@ -28,7 +31,7 @@ func (s *Service) health(w http.ResponseWriter, r *http.Request) {
 		s.log.Error("not healthy", "reason", err)
 	}
 	if err != nil {
-		w.WriteHeader(http.StatusInternalServerError)
+		fail(w, http.StatusInternalServerError, "this container can not use its database, or has no room for photos; ask another one, and see its log for the reason")
 	}
 }
 
@@ -37,21 +40,24 @@ func (s *Service) check() error {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
 	for _, folder := range s.folders {
-		if err := s.room(folder); err != nil {
+		if err := s.room(folder, s.maxPhoto); err != nil {
 			return err
 		}
 	}
 	return s.store.ping(ctx)
 }
 
-// room is nil where a photo would go into a folder.
-func room(folder string) error {
+// room is nil where a photo of so many bytes would go into a folder.
+func room(folder string, photo int64) error {
 	var x unix.Statfs_t
 	if err := unix.Statfs(folder, &x); err != nil {
 		return fmt.Errorf("look at %s: %w", folder, err)
 	}
-	if free := x.Bavail * uint64(x.Bsize); free < leastRoom {
-		return fmt.Errorf("%s has only %d bytes left; at least %d are needed", folder, free, leastRoom)
+	if free, least := x.Bavail*uint64(x.Bsize), uint64(photo)+leastRoom; free < least {
+		return fmt.Errorf("%s has only %d bytes left; at least %d are needed", folder, free, least)
+	}
+	if x.Files > 0 && x.Ffree < leastFiles { // a file system that makes inodes as it needs them says 0
+		return fmt.Errorf("%s has room for %d more files only, whatever their size (df -i); at least %d are needed", folder, x.Ffree, leastFiles)
 	}
 	return nil
 }

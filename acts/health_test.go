@@ -2,7 +2,9 @@ package acts
 
 import (
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,25 +16,83 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// healthOf asks once.
+// healthOf asks once. What is well says nothing, and what is not says so as all errors do.
 func healthOf(t testing.TB, url string) (int, time.Duration) {
 	t.Helper()
 	begin := time.Now()
-	status, _, _ := ask(t, url, "GET", "/api/v1/_health", "")
-	return status, time.Since(begin)
+	status, body, h := ask(t, url, "GET", "/api/v1/_health", "")
+	took := time.Since(begin)
+	var said struct {
+		Error struct {
+			Code    int
+			Message string
+		}
+	}
+	if status == 200 && body != "" || status != 200 && (json.Unmarshal([]byte(body), &said) != nil || said.Error.Code != status || said.Error.Message == "" || h.Get("Content-Type") != "application/json") {
+		t.Errorf("health: %d %q as %q", status, body, h.Get("Content-Type"))
+	}
+	return status, took
 }
 
-// TestFullDisk: a volume that is full is told within a second, an upload is refused, and
-// all is well when there is room again.
-func TestFullDisk(t *testing.T) {
+// volume is a folder with a file system of its own.
+func volume(t *testing.T, options string) string {
+	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
 		if os.Getenv("CI") == "true" && os.Getuid() == 0 {
 			t.Fatal(err)
 		}
 		t.Skipf("a volume of its own needs root: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// TestNoMoreFiles: a volume with room for bytes and for no more files is told, and well
+// again when some are gone.
+func TestNoMoreFiles(t *testing.T) {
+	dir := volume(t, "size=48m,nr_inodes=400")
+	url := service(t, dir).URL
+	settled(t, url)
+	if status, _ := healthOf(t, url); status != 200 {
+		t.Fatalf("with room: %d", status)
+	}
+	var made []string
+	for {
+		path := filepath.Join(dir, fmt.Sprintf("filler%d", len(made)))
+		f, err := os.Create(path)
+		if errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		made = append(made, path)
+	}
+	if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", anAct(1, nil)); status < 500 {
+		t.Errorf("an upload without room for its file: %d %s", status, answer)
+	}
+	if status, took := healthOf(t, url); status != 500 || took > time.Second {
+		t.Errorf("no more files: %d after %s", status, took)
+	}
+	for _, path := range made[:2*leastFiles] {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status, _ := healthOf(t, url); status != 200 {
+		t.Errorf("room again: %d", status)
+	}
+	if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", anAct(1, nil)); status != 201 {
+		t.Errorf("room again: %d %s", status, answer)
+	}
+}
+
+// TestFullDisk: a volume that is full is told within a second, an upload is refused, and
+// all is well when there is room again.
+func TestFullDisk(t *testing.T) {
+	dir := volume(t, "size=48m")
 	url := service(t, dir).URL
 	settled(t, url)
 	if status, _ := healthOf(t, url); status != 200 {
@@ -126,7 +186,7 @@ func TestHangingDisk(t *testing.T) {
 	url := serving(t, s).URL
 	hangs := make(chan struct{})
 	var asked atomic.Int64
-	s.room = func(string) error {
+	s.room = func(string, int64) error {
 		asked.Add(1)
 		<-hangs
 		return nil
@@ -154,7 +214,7 @@ func TestFullFolderOfPhotos(t *testing.T) {
 	folder := t.TempDir()
 	s := opened(t, Config{Data: t.TempDir(), Photos: "file://" + folder})
 	url := serving(t, s).URL
-	s.room = func(at string) error {
+	s.room = func(at string, _ int64) error {
 		if strings.HasPrefix(at, folder) {
 			return errors.New("full")
 		}

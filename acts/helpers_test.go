@@ -13,12 +13,15 @@ import (
 	"go.uber.org/goleak"
 )
 
+// maxPhoto is the largest photo by default, in bytes.
+const maxPhoto = DefaultMaxPhoto << 20
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // opened is one process's worth of the service.
 func opened(t testing.TB, c Config) *Service {
 	t.Helper()
-	c.Logger, c.Serve = slog.New(slog.DiscardHandler), cmp.Or(c.Serve, ServeAll)
+	c.Logger, c.Serve, c.MaxPhoto = slog.New(slog.DiscardHandler), cmp.Or(c.Serve, ServeAll), cmp.Or(c.MaxPhoto, DefaultMaxPhoto)
 	s, err := open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -2,35 +2,16 @@ package acts
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"image"
-	_ "image/gif" // decoders of what is taken for an image
-	"image/jpeg"
-	"image/png"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/image/draw"
-	_ "golang.org/x/image/webp"
 )
-
-const (
-	// maxDecoded is what a decoded photo and its thumbnail may cost together, in bytes:
-	// beside a small thumbnail 44 million pixels of most JPEGs, 16 of most PNGs. One is
-	// made at a time, beside the rest of a process in a container of 256 MiB.
-	maxDecoded = 64 << 20
-	minWidth   = 16
-	maxWidth   = 2048
-	jpegGrade  = 80
-	maxJPEG    = 1<<16 - 1 // pixels of a side (ITU T.81, B.2.2)
-)
-
-// errTooManyPixels refuses what is small as a file and huge when it is decoded.
-var errTooManyPixels = errors.New("has more pixels than thumbnails are made of")
 
 // imageType is the type of a photo by its content, empty for what is no image that
 // browsers show. SVG is text that can hold scripts, and is none.
@@ -42,57 +23,182 @@ func imageType(b []byte) string {
 	return ""
 }
 
+// checkImage refuses an upload of that type whose head claims more pixels than anybody
+// should have to decode and, where strict, what is no image or has no head.
+func checkImage(photo []byte, kind string, strict bool) error {
+	if kind == "" {
+		if strict {
+			return wrong("imgB64: is no image; give a JPEG, PNG, GIF or WebP")
+		}
+		return nil
+	}
+	c, _, err := image.DecodeConfig(bytes.NewReader(photo))
+	switch {
+	case err == nil && int64(c.Width)*int64(c.Height) > maxPixels:
+		return wrong("imgB64: the photo has %d by %d pixels, more than %d; give a smaller one", c.Width, c.Height, maxPixels)
+	case strict && (err != nil || c.Width < 1 || c.Height < 1):
+		return wrong("imgB64: begins as an %s, but its head can not be read; give a whole JPEG, PNG, GIF or WebP", kind)
+	}
+	return nil
+}
+
 // image answers with the photo of an act as it came or, with ?w=, as a smaller one.
 func (s *Service) image(w http.ResponseWriter, r *http.Request) {
 	id, ok := pathID(w, r)
 	if !ok {
 		return
 	}
-	width := 0
-	if text := r.URL.Query().Get("w"); text != "" {
-		var err error
-		if width, err = strconv.Atoi(text); err != nil || width < minWidth || width > maxWidth {
-			fail(w, http.StatusBadRequest, "w: %q is not a width from %d to %d", text, minWidth, maxWidth)
-			return
-		}
-	}
-	p, err := s.store.photo(r.Context(), id)
-	if errors.Is(err, errUnknown) {
-		fail(w, http.StatusNotFound, "actId: there is no %d", id)
+	width, err := widthAsked(r)
+	if err != nil {
+		s.refused(w, r, err)
 		return
 	}
-	if err == nil && width > 0 && p.Type != "" {
-		err = s.thumbnail(w, r, p, width)
-	} else if err == nil {
-		err = s.original(w, r, p)
+	p, err := s.store.photo(r.Context(), id)
+	tag, small := p.tag(), width > 0 && p.Type != ""
+	if small {
+		tag += "-" + strconv.Itoa(width)
 	}
+	switch {
+	case err != nil:
+	case unchanged(w, r, tag):
+		return
+	case small:
+		err = s.thumbnail(w, r, p, width, tag)
+	default:
+		err = s.original(w, r, p, tag)
+	}
+	var no noThumbnail
 	switch {
 	case errors.Is(err, errUnknown):
 		fail(w, http.StatusNotFound, "actId: there is no %d", id)
-	case errors.Is(err, errTooManyPixels), errors.Is(err, errNoImage):
-		fail(w, http.StatusUnprocessableEntity, "w: the photo of %d %v; ask for it without w", id, err)
+	case errors.As(err, &no):
+		fail(w, http.StatusUnprocessableEntity, "w: the photo of %d %v; ask for it without w", id, no)
 	case err != nil:
-		s.broken(w, r, err)
+		s.refused(w, r, err)
 	}
 }
 
-var errNoImage = errors.New("can not be decoded")
+// widthAsked is what ?w= comes to; 0 without it.
+func widthAsked(r *http.Request) (int, error) {
+	q, err := query(r)
+	text := q.Get("w")
+	if err != nil || text == "" {
+		return 0, err
+	}
+	width, err := strconv.Atoi(text)
+	if err != nil || width < minWidth || width > maxWidth {
+		return 0, wrong("w: %.40q is not a width from %d to %d; give one, or leave it out", text, minWidth, maxWidth)
+	}
+	return nextWidth(width), nil
+}
 
-// imageHeaders say what it is and that it is nothing else. It is asked for again each
-// time, with its tag: the same number may have another photo by then, or none.
+// unchanged answers who has it already (RFC 9110, 13.1.2), before anything is read or
+// made. If-Match comes before that, and is the library's.
+func unchanged(w http.ResponseWriter, r *http.Request, tag string) bool {
+	if r.Header.Get("If-Match") != "" {
+		return false
+	}
+	for x := range strings.SplitSeq(r.Header.Get("If-None-Match"), ",") {
+		if strings.TrimPrefix(strings.TrimSpace(x), "W/") == `"`+tag+`"` {
+			validators(w.Header(), tag)
+			w.WriteHeader(http.StatusNotModified)
+			return true
+		}
+	}
+	return false
+}
+
+// validators: it is asked for again each time, with its tag. The same number may have
+// another photo by then, or none.
+func validators(h http.Header, tag string) {
+	h.Set("ETag", `"`+tag+`"`)
+	h.Set("Cache-Control", "no-cache")
+}
+
+// imageHeaders say what it is and that it is nothing else.
 func imageHeaders(h http.Header, contentType, tag string) {
 	if contentType == "" { // neither shown nor run
 		contentType = "application/octet-stream"
 		h.Set("Content-Disposition", "attachment")
 	}
 	h.Set("Content-Type", contentType)
-	h.Set("ETag", `"`+tag+`"`)
-	h.Set("Cache-Control", "no-cache")
+	validators(h, tag)
 }
 
-// serveContent answers ranges and tags as the headers before it say.
-func serveContent(w http.ResponseWriter, r *http.Request, content io.ReadSeeker) {
-	http.ServeContent(&shaped{ResponseWriter: w}, r, "", time.Time{}, content)
+func (s *Service) original(w http.ResponseWriter, r *http.Request, p photo, tag string) error {
+	whole, reader, err := s.photos.get(r.Context(), p)
+	if err != nil {
+		return err
+	}
+	var content io.ReadSeeker = bytes.NewReader(whole)
+	if reader != nil {
+		defer reader.Close()
+		content = reader
+	}
+	imageHeaders(w.Header(), p.Type, tag)
+	s.send(w, r, content)
+	return nil
+}
+
+func (s *Service) thumbnail(w http.ResponseWriter, r *http.Request, p photo, width int, tag string) error {
+	body, err := s.smaller(r.Context(), p, width)
+	if err != nil {
+		return err
+	}
+	if body == nil {
+		return s.original(w, r, p, tag)
+	}
+	kind := http.DetectContentType(body)
+	content, done, err := s.readable(body)
+	if err != nil {
+		return err
+	}
+	defer done()
+	imageHeaders(w.Header(), kind, tag)
+	s.send(w, r, content)
+	return nil
+}
+
+// send serves a photo; where it can not be read to its end the client sees one that is
+// cut off.
+func (s *Service) send(w http.ResponseWriter, r *http.Request, content io.ReadSeeker) {
+	from := &watched{ReadSeeker: content}
+	answered := serveContent(w, r, from)
+	err := from.failed.Load()
+	if err == nil || answered {
+		return
+	}
+	if r.Context().Err() == nil {
+		s.log.Error("photo cut off", "path", r.URL.Path, "reason", *err)
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// serveContent answers ranges and tags as the headers before it say; it says whether it
+// has answered an error.
+func serveContent(w http.ResponseWriter, r *http.Request, content io.ReadSeeker) (failed bool) {
+	x := &shaped{ResponseWriter: w}
+	http.ServeContent(x, r, "", time.Time{}, content)
+	return x.failed
+}
+
+// watched remembers why it could not be read: the library does not say, and reads from
+// another goroutine where there are several ranges. It never asks for more than there was,
+// so that an end is one that came too early.
+type watched struct {
+	io.ReadSeeker
+	failed atomic.Pointer[error]
+}
+
+func (x *watched) Read(b []byte) (int, error) {
+	n, err := x.ReadSeeker.Read(b)
+	if err == io.EOF && n == 0 {
+		early := fmt.Errorf("it ends too early: %w", io.ErrUnexpectedEOF)
+		x.failed.Store(&early)
+	} else if err != nil && err != io.EOF {
+		x.failed.Store(&err)
+	}
+	return n, err
 }
 
 // shaped gives errors of the library the shape that ours have.
@@ -122,103 +228,4 @@ func (w *shaped) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	return w.ResponseWriter.Write(b)
-}
-
-func (s *Service) original(w http.ResponseWriter, r *http.Request, p photo) error {
-	whole, reader, err := s.photos.get(r.Context(), p)
-	if err != nil {
-		return err
-	}
-	var content io.ReadSeeker = bytes.NewReader(whole)
-	if reader != nil {
-		defer reader.Close()
-		content = reader
-	}
-	imageHeaders(w.Header(), p.Type, p.tag())
-	serveContent(w, r, content)
-	return nil
-}
-
-func (s *Service) thumbnail(w http.ResponseWriter, r *http.Request, p photo, width int) error {
-	key := fmt.Sprintf("%s?w=%d", p.Key, width)
-	body, ok := s.photos.cache.get(key)
-	if !ok {
-		var err error
-		if body, err = s.shrink(r.Context(), p, width); err != nil {
-			return err
-		}
-		s.photos.cache.put(key, body)
-	}
-	imageHeaders(w.Header(), http.DetectContentType(body), p.tag()+"-"+strconv.Itoa(width))
-	serveContent(w, r, bytes.NewReader(body))
-	return nil
-}
-
-// shrink makes a photo smaller; one that is narrow enough stays as it is.
-func (s *Service) shrink(ctx context.Context, p photo, width int) ([]byte, error) {
-	select {
-	case s.shrinking <- struct{}{}:
-		defer func() { <-s.shrinking }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	whole, reader, err := s.photos.get(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	if reader != nil {
-		defer reader.Close()
-		if whole, err = io.ReadAll(io.LimitReader(reader, maxPhoto)); err != nil {
-			return nil, err
-		}
-	}
-	return shrink(whole, width)
-}
-
-func shrink(whole []byte, width int) ([]byte, error) {
-	c, format, err := image.DecodeConfig(bytes.NewReader(whole))
-	if err != nil || c.Width < 1 || c.Height < 1 {
-		return nil, errNoImage
-	}
-	held, cost := orientation(whole), decodedCost(format, c, whole)
-	said := uprightSize(image.Rect(0, 0, c.Width, c.Height), held)
-	if said.Dx() <= width {
-		return whole, nil
-	}
-	if _, err := thumbnailSize(said, width, cost); err != nil {
-		return nil, err
-	}
-	from, _, err := image.Decode(bytes.NewReader(whole))
-	if err != nil {
-		return nil, errNoImage
-	}
-	from = upright(from, held)
-	b := from.Bounds() // the first picture of a GIF may be a part of what its head says
-	if b.Dx() <= width {
-		return whole, nil
-	}
-	size, err := thumbnailSize(b, width, cost)
-	if err != nil {
-		return nil, err
-	}
-	to := image.NewRGBA(size)
-	draw.ApproxBiLinear.Scale(to, size, from, b, draw.Src, nil)
-	var out bytes.Buffer
-	if to.Opaque() && size.Dy() <= maxJPEG {
-		err = jpeg.Encode(&out, to, &jpeg.Options{Quality: jpegGrade})
-	} else {
-		err = png.Encode(&out, to)
-	}
-	return out.Bytes(), err
-}
-
-// thumbnailSize of a picture that is wider than width, and costs as much when it is
-// decoded.
-func thumbnailSize(b image.Rectangle, width int, cost int64) (image.Rectangle, error) {
-	const pixel = 4 // bytes: red, green, blue and alpha
-	height := max(1, int64(b.Dy())*int64(width)/int64(b.Dx()))
-	if room := maxDecoded - cost; room < 0 || height > room/pixel/int64(width) {
-		return image.Rectangle{}, errTooManyPixels
-	}
-	return image.Rect(0, 0, width, int(height)), nil
 }

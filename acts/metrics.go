@@ -19,6 +19,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	took     *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	// thumbnails counts the work that they are, also where it came to nothing.
+	thumbnails prometheus.Counter
 
 	slowReader time.Duration
 }
@@ -26,14 +28,15 @@ type metrics struct {
 func newMetrics() *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "acts", Name: "requests_total", Help: "Requests by method, route and code."}, []string{"method", "route", "code"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "acts", Name: "requests_total", Help: "Requests by method, route and code; 499 where the client left or read too slowly, 599 where the answer broke off here."}, []string{"method", "route", "code"}),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "acts", Name: "request_duration_seconds", Help: "Time to the end of the answer, by route.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}, []string{"route"}),
 		slowReader: slowReader,
 		inFlight:   prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "acts", Name: "requests_in_flight", Help: "Requests being answered."}),
+		thumbnails: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "acts", Name: "thumbnails_total", Help: "Photos read and worked through for a thumbnail, those that gave none too."}),
 	}
-	m.registry.MustRegister(m.requests, m.took, m.inFlight, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.took, m.inFlight, m.thumbnails, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -50,11 +53,34 @@ func (m *metrics) around(route string, w http.ResponseWriter, r *http.Request, f
 	x.extend()
 	m.inFlight.Inc()
 	defer func() {
+		e := recover()
 		m.inFlight.Dec()
-		m.requests.WithLabelValues(method, route, strconv.Itoa(x.status)).Inc()
+		m.requests.WithLabelValues(method, route, strconv.Itoa(x.code(e != nil, r))).Inc()
 		m.took.WithLabelValues(route).Observe(time.Since(begin).Seconds())
+		if e != nil { // the server ends the connection
+			panic(e)
+		}
 	}()
 	f(x)
+}
+
+const (
+	// codeGone is counted where a client left or read too slowly, as nginx does.
+	codeGone = 499
+	// codeCut is counted where an answer had begun and broke off by a fault of ours:
+	// it counts among those of 5xx, whatever its status line said.
+	codeCut = 599
+)
+
+// code is what a request is counted under; cut: its handler gave it up.
+func (w *statusWriter) code(cut bool, r *http.Request) int {
+	switch {
+	case w.lost, cut && r.Context().Err() != nil:
+		return codeGone
+	case cut:
+		return codeCut
+	}
+	return w.status
 }
 
 const (
@@ -70,8 +96,21 @@ type statusWriter struct {
 	http.ResponseWriter
 	status   int
 	began    bool // the answer: its status can not be another one any more
+	lost     bool // a part of it did not go out: the client is gone, or too slow
 	patience time.Duration
 	extended time.Time
+}
+
+// begun says whether some of an answer is out; what fails later can only break it off.
+func begun(w http.ResponseWriter) bool {
+	x, ok := w.(*statusWriter)
+	return ok && x.began
+}
+
+// lost says whether its client does not take it any more.
+func lost(w http.ResponseWriter) bool {
+	x, ok := w.(*statusWriter)
+	return ok && x.lost
 }
 
 // extend gives the client time for the next write.
@@ -85,7 +124,9 @@ func (w *statusWriter) extend() {
 func (w *statusWriter) Write(b []byte) (int, error) {
 	w.extend()
 	w.began = true
-	return w.ResponseWriter.Write(b)
+	n, err := w.ResponseWriter.Write(b)
+	w.lost = w.lost || err != nil
+	return n, err
 }
 
 func (w *statusWriter) WriteHeader(status int) {

@@ -11,7 +11,7 @@ func BenchmarkParseAct(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := parseAct(body); err != nil {
+		if _, _, err := parseAct(body, maxPhoto); err != nil {
 			b.Fatal(err)
 		}
 	}

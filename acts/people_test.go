@@ -110,7 +110,7 @@ func TestOrigin(t *testing.T) {
 
 // TestWhatIsServed follows from the flags.
 func TestWhatIsServed(t *testing.T) {
-	valid := Config{Listen: ":0", Data: t.TempDir()}
+	valid := Config{Listen: ":0", Data: t.TempDir(), MaxPhoto: DefaultMaxPhoto}
 	for _, x := range []struct{ serve, users, origin, want, fault string }{
 		{"", "", "", ServeAll, ""}, {"", "http://users:80", "", ServeActs, ""}, {ServeActs, "http://users:80", "https://acts.example", ServeActs, ""},
 		{ServeAll, "http://users:80", "", ServeAll, "--users-url"}, {ServeActs, "", "", ServeActs, "--users-url"}, {"", "users:80", "", ServeActs, "--users-url"},

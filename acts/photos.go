@@ -36,8 +36,9 @@ type photos struct {
 // small ones is read a thousand times for each time that it changes.
 const cacheSize = 48 << 20
 
-// cachedPhoto is the largest that is kept, in bytes.
-const cachedPhoto = 512 << 10
+// cachedPhoto is the largest that is kept, in bytes: each client that reads it holds it
+// in memory until the end. A larger one comes from the bucket piece by piece.
+const cachedPhoto = inMemory
 
 // openPhotos opens file:///FOLDER or s3://BUCKET?region=REGION, and of it what is below
 // the name of the database; credentials of S3 come from the environment, the AWS files
@@ -45,8 +46,15 @@ const cachedPhoto = 512 << 10
 func openPhotos(ctx context.Context, at, below string) (*photos, error) {
 	p := &photos{cache: newCache(cacheSize)}
 	u, err := url.Parse(at)
-	if err != nil || u.Scheme != "file" && u.Scheme != "s3" || u.User != nil {
-		return nil, fmt.Errorf("--photos %q: write it as file:///FOLDER or s3://BUCKET?region=REGION", at)
+	const form = "write it as file:///FOLDER or s3://BUCKET?region=REGION"
+	switch {
+	case err != nil: // the error repeats all of it
+		return nil, errors.New("--photos: is no URL; " + form)
+	case u.User != nil: // perhaps a secret, which no error repeats
+		u.User = nil
+		return nil, fmt.Errorf("--photos %q: leave out what was before the @, and %s; credentials of S3 come from the environment, the AWS files or the machine's role", u, form)
+	case u.Scheme != "file" && u.Scheme != "s3":
+		return nil, fmt.Errorf("--photos %q: %s", at, form)
 	}
 	if u.Scheme == "file" {
 		p.root, p.dir = u.Path, filepath.Join(u.Path, below)
@@ -127,8 +135,8 @@ func syncPath(path string) error {
 // get returns a small photo from memory or keeps it there; a larger one only as a
 // reader. errUnknown: it has been removed.
 func (p *photos) get(ctx context.Context, x photo) (whole []byte, r io.ReadSeekCloser, err error) {
-	if b, ok := p.cache.get(x.Key); ok {
-		return b, nil, nil
+	if e, ok := p.cache.get(x.Key); ok {
+		return e.body, nil, nil
 	}
 	reader, err := p.bucket.NewReader(ctx, x.Key, nil)
 	if gcerrors.Code(err) == gcerrors.NotFound {
@@ -145,8 +153,22 @@ func (p *photos) get(ctx context.Context, x photo) (whole []byte, r io.ReadSeekC
 	if err != nil {
 		return nil, nil, fmt.Errorf("read photo: %w", err)
 	}
-	p.cache.put(x.Key, b)
+	p.cache.put(x.Key, b, nil)
 	return b, nil, nil
+}
+
+// whole reads a photo into memory, however large it is.
+func (p *photos) whole(ctx context.Context, x photo) ([]byte, error) {
+	b, reader, err := p.get(ctx, x)
+	if err != nil || reader == nil {
+		return b, err
+	}
+	defer reader.Close()
+	b = make([]byte, x.Size)
+	if _, err := io.ReadFull(reader, b); err != nil {
+		return nil, fmt.Errorf("read photo: %w", err)
+	}
+	return b, nil
 }
 
 // removeNow is how many photos of a category a request removes itself; the sweeper takes
@@ -202,23 +224,40 @@ func (p *photos) sweep(ctx context.Context, s store, now time.Time, grace time.D
 		batch = batch[:0]
 		return nil
 	}
-	for it := p.bucket.List(nil); ; {
-		o, err := it.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return removed, flush()
-		}
-		if err != nil {
-			return removed, fmt.Errorf("list photos: %w", err)
-		}
-		if now.Sub(o.ModTime) < grace {
-			continue
-		}
-		if batch = append(batch, o.Key); len(batch) == sweepBatch {
-			if err := flush(); err != nil {
-				return removed, err
+	for _, prefix := range p.parts() {
+		for it := p.bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
+			o, err := it.Next(ctx)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return removed, fmt.Errorf("list photos: %w", err)
+			}
+			if now.Sub(o.ModTime) < grace {
+				continue
+			}
+			if batch = append(batch, o.Key); len(batch) == sweepBatch {
+				if err := flush(); err != nil {
+					return removed, err
+				}
 			}
 		}
 	}
+	return removed, flush()
+}
+
+// parts are the prefixes that all photos are listed by. S3 gives a thousand at a time and
+// goes on where it was; the driver of file:// walks through all that it is asked for once
+// for each thousand, so that it is asked for one folder of newKey after the other.
+func (p *photos) parts() []string {
+	if p.dir == "" {
+		return []string{""}
+	}
+	var folders []string
+	for i := range 256 {
+		folders = append(folders, fmt.Sprintf("%02x/", i))
+	}
+	return folders
 }
 
 // sweeps runs until ctx ends.

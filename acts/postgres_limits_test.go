@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -70,6 +72,42 @@ func (s *server) rollOut(t *testing.T) {
 	var n int
 	if err := p.db.QueryRowContext(t.Context(), "SELECT n FROM counts WHERE process = 'runs'").Scan(&n); n != 7 || err != nil {
 		t.Errorf("the row of a process that runs: %d, %v", n, err)
+	}
+}
+
+// crash: what was reset stays so when the server ends without a word, and reads its log
+// when it starts again.
+func (s *server) crash(t *testing.T) {
+	p, err := openPostgres(t.Context(), s.dsn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	c, err := openPostgresCounter(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 1000 {
+		c.add()
+	}
+	if n, err := c.read(t.Context()); n != 1000 || err != nil {
+		t.Fatalf("%d requests of 1000, %v", n, err)
+	}
+	if err := c.reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Process.Signal(syscall.SIGQUIT) // immediate shutdown: every process of it is killed where it stands
+	s.cmd.Wait()
+	s.start(t)
+	s.ready(t)
+	c.add()
+	n, err := c.read(t.Context())
+	for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); { // over connections that are gone
+		n, err = c.read(t.Context())
+	}
+	if n != 1 || err != nil {
+		t.Errorf("%d requests after a reset, a crash and one more, %v", n, err)
 	}
 }
 

@@ -19,8 +19,9 @@ import (
 
 // server is a PostgreSQL of the test's own, on a unix socket.
 type server struct {
-	dir string
-	cmd *exec.Cmd
+	bin, dir string
+	as       *syscall.SysProcAttr // whom it runs as
+	cmd      *exec.Cmd
 }
 
 // postgresServer starts Debian's server in a new folder. Where there is none the test
@@ -59,18 +60,24 @@ func postgresServer(t testing.TB) *server {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	s := &server{dir: dir}
-	s.cmd = exec.Command(filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-k", dir, "-c", "listen_addresses=", "-c", "max_connections=150")
-	s.cmd.Dir, s.cmd.SysProcAttr = dir, as
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	s := &server{bin: bin, dir: dir, as: as}
+	s.start(t)
 	t.Cleanup(func() {
 		s.cmd.Process.Signal(syscall.SIGCONT)
 		s.cmd.Process.Signal(syscall.SIGINT) // fast shutdown
 		s.cmd.Wait()
 	})
 	return s
+}
+
+// start starts it over what is in its folder.
+func (s *server) start(t testing.TB) {
+	t.Helper()
+	s.cmd = exec.Command(filepath.Join(s.bin, "postgres"), "-D", filepath.Join(s.dir, "data"), "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=150")
+	s.cmd.Dir, s.cmd.SysProcAttr = s.dir, s.as
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *server) dsn() string { return fmt.Sprintf("postgres://acts@/postgres?host=%s", s.dir) }
@@ -158,6 +165,7 @@ func TestPostgres(t *testing.T) {
 		}
 	})
 	t.Run("counts", func(t *testing.T) { s.wipe(t); s.counts(t) })
+	t.Run("crash", func(t *testing.T) { s.wipe(t); s.crash(t) })
 	t.Run("dead", func(t *testing.T) { s.dead(t) })
 }
 

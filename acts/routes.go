@@ -144,6 +144,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	headersOf(w.Header(), r.URL.Path)
 	if !s.inside.TryAcquire(1) {
 		w.Header().Set("Connection", "close")
+		later(w)
 		fail(w, http.StatusServiceUnavailable, "this container ends; try again")
 		return
 	}

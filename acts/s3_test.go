@@ -3,91 +3,22 @@ package acts
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
 	"gocloud.dev/blob"
+
+	"orch/scripts/local"
 )
-
-// gateway of S3: a real server over a folder, from the Go module proxy.
-const gateway = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
-
-// s3Server builds and starts one with an empty bucket; it returns what --photos wants.
-// Where it cannot be built the test is skipped, but not in CI.
-func s3Server(t *testing.T) (url, folder string) {
-	t.Helper()
-	bin := t.TempDir()
-	build := exec.Command("go", "install", gateway)
-	build.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=")
-	build.Dir = bin // outside of this module
-	if out, err := build.CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("go install %s: %v\n%s", gateway, err, out)
-		}
-		t.Skipf("go install %s: %v\n%s", gateway, err, out)
-	}
-	root := t.TempDir()
-	folder = filepath.Join(root, "data", "photos")
-	for _, d := range []string{folder, filepath.Join(root, "meta")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const access, secret = "tester", "a-secret-of-the-test"
-	t.Setenv("AWS_ACCESS_KEY_ID", access)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
-	addr := freeAddr(t)
-	cmd := exec.Command(filepath.Join(bin, "versitygw"), "--quiet", "--port", addr, "--region", "us-east-1", "posix", "--sidecar", filepath.Join(root, "meta"), filepath.Join(root, "data"))
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+access, "ROOT_SECRET_KEY="+secret)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
-		http.DefaultClient.CloseIdleConnections()
-		if t.Failed() {
-			t.Logf("%s", said.Bytes())
-		}
-	})
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-	return "s3://photos?region=us-east-1&use_path_style=true&endpoint=http://" + addr, folder
-}
-
-// freeAddr is an address that nobody listens on now.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // TestPhotosInS3 over a real server: stored, read, removed, swept, and all of the
 // contract by two processes.
 func TestPhotosInS3(t *testing.T) {
-	url, folder := s3Server(t)
+	url, folder := local.S3(t)
 	dir := t.TempDir()
 	s := opened(t, Config{Data: dir, Photos: url})
 	at := serving(t, s).URL

@@ -3,10 +3,11 @@
 // It owns the HTTP API of users, categories and acts, its page, and the database and
 // the photos behind them. It promises read-your-writes across all processes that share
 // a database, that a crashed process answers 500 to everything, and bounded memory:
-// what is larger than 64 KiB waits on disk while a client sends or reads it, costs memory
-// from its decoding until it is stored, or while the database hands it out, a few at a
-// time, and photos are decoded for thumbnails one at a time; small photos and pages are
-// kept in a cache with a limit. It imports nothing of ours and knows nothing of who runs it.
+// what is larger than 64 KiB waits on disk while a client sends or reads it, but for some
+// thumbnails and pages with a limit over all of them; it costs memory from its decoding
+// until it is stored, or while the database hands it out, a few at a time, and photos are
+// decoded for thumbnails one at a time; small photos, pages and thumbnails are kept in a
+// cache with a limit. It imports nothing of ours and knows nothing of who runs it.
 package acts
 
 import (
@@ -46,6 +47,7 @@ type Config struct {
 	UsersURL string // base URL of the users service, for acts
 	Origin   string // this service's public address, told to the users service; empty: the one that a request came to
 	Strict   bool   // refuse photos that are no image
+	MaxPhoto int    // of a photo that is taken, in MiB decoded
 	Logger   *slog.Logger
 }
 
@@ -74,6 +76,9 @@ func (c Config) Validate() error {
 	default:
 		bad("--serve %q: choose all, users or acts", c.Serve)
 	}
+	if c.MaxPhoto < 1 || c.MaxPhoto > mostPhoto {
+		bad("--max-photo %d: give a whole number of MiB from 1 to %d", c.MaxPhoto, mostPhoto)
+	}
 	if u, err := url.Parse(c.Origin); c.Origin != "" && (err != nil || !web(u) || u.Scheme+"://"+u.Host != c.Origin) {
 		bad("--origin %q: give the public address as http://HOST[:PORT] and nothing after it", c.Origin)
 	}
@@ -92,10 +97,19 @@ func (c Config) serves() string {
 	return cmp.Or(c.Serve, ServeAll)
 }
 
+// DefaultMaxPhoto is the largest photo that is taken where nothing else is said, in MiB.
+const DefaultMaxPhoto = 10
+
+// mostPhoto is the largest limit that may be given, in MiB: one body of it and its photo,
+// 150 MB, are decoded at a time.
+const mostPhoto = 64
+
+// bodyOf is the largest body for photos of so many bytes: base64, in which some write each
+// / as \/ (one of 64 characters; twice that is borne), and the other fields.
+func bodyOf(photo int64) int64 { return photo*4/3 + photo/24 + 64<<10 }
+
 // Limits of the service.
 const (
-	maxPhoto        = 10 << 20              // bytes, decoded
-	maxBody         = maxPhoto*4/3 + 64<<10 // base64 and the other fields
 	healthTimeout   = 500 * time.Millisecond
 	requestTimeout  = 30 * time.Second
 	shutdownTimeout = 8 * time.Second // for requests in flight when the process is told to end
@@ -113,6 +127,9 @@ type Service struct {
 	strict  bool
 	spool   string // folder of bodies on their way
 
+	maxPhoto int64 // bytes, decoded
+	maxBody  int64 // bytes
+
 	idleBody   time.Duration
 	firstSweep time.Duration
 	grace      time.Duration
@@ -120,10 +137,11 @@ type Service struct {
 	inside   *semaphore.Weighted // requests being answered, a place each
 	checking singleflight.Group
 	folders  []string // that must have room
-	room     func(folder string) error
+	room     func(folder string, photo int64) error
 
 	decoding  *semaphore.Weighted // bytes of large bodies being decoded and stored
 	shrinking chan struct{}       // thumbnails being made
+	lent      *semaphore.Weighted // bytes in memory that clients are reading
 	listing   *semaphore.Weighted // answers being made from the database
 
 	assets  map[string]asset // the page
@@ -135,10 +153,12 @@ type Service struct {
 
 // open opens what a process works on.
 func open(ctx context.Context, c Config) (_ *Service, err error) {
+	photo := int64(c.MaxPhoto) << 20
 	s := &Service{
+		maxPhoto: photo, maxBody: bodyOf(photo), decoding: semaphore.NewWeighted(max(maxDecoding, decodingCost*bodyOf(photo))),
 		log: c.Logger, strict: c.Strict, origin: c.Origin, people: here{}, room: room, metrics: newMetrics(),
 		idleBody: idleBody, firstSweep: firstSweep, grace: shutdownTimeout,
-		inside: semaphore.NewWeighted(everyone), decoding: semaphore.NewWeighted(maxDecoding), listing: semaphore.NewWeighted(listing), shrinking: make(chan struct{}, 1),
+		inside: semaphore.NewWeighted(everyone), listing: semaphore.NewWeighted(listing), shrinking: make(chan struct{}, 1), lent: semaphore.NewWeighted(maxLent),
 	}
 	defer func() {
 		if err != nil {

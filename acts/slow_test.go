@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"orch/scripts/local"
 )
 
 // dialed is a connection on which a request is written by hand.
@@ -37,9 +39,12 @@ func TestABodyThatStops(t *testing.T) {
 	s := opened(t, Config{Data: dir})
 	s.idleBody = 200 * time.Millisecond
 	url := serving(t, s).URL
-	for _, n := range []int{1000, 5 << 20} {
+	for _, x := range []struct {
+		path string
+		n    int
+	}{{"/api/v1/acts", 1000}, {"/api/v1/acts", 5 << 20}, {"/api/v1/acts/upvote", 1000}, {"/api/v1/users", 1000}, {"/api/v1/categories", 1000}} {
 		c := dialed(t, url)
-		fmt.Fprint(c, head(n)+strings.Repeat(" ", n/2))
+		fmt.Fprint(c, strings.Replace(head(x.n), "/api/v1/acts", x.path, 1)+strings.Repeat(" ", x.n/2))
 		from := bufio.NewReader(c)
 		resp, err := http.ReadResponse(from, nil)
 		if err != nil {
@@ -47,10 +52,10 @@ func TestABodyThatStops(t *testing.T) {
 		}
 		b, _ := io.ReadAll(resp.Body)
 		if resp.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(b), "too slowly") || !resp.Close {
-			t.Errorf("%d bytes: %s %s, closed: %t", n, resp.Status, b, resp.Close)
+			t.Errorf("%s, %d bytes: %s %s, closed: %t", x.path, x.n, resp.Status, b, resp.Close)
 		}
 		if _, err := from.ReadByte(); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("%d bytes: the connection goes on: %v", n, err)
+			t.Errorf("%s, %d bytes: the connection goes on: %v", x.path, x.n, err)
 		}
 	}
 	for _, start := range []string{"POST /nothing", "PUT /api/v1/acts", "GET /api/v1/categories", "DELETE /api/v1/acts/1", "POST /api/v1/_crash", "GET /"} { // nobody reads these bodies
@@ -117,12 +122,15 @@ func TestWhoDoesNotRead(t *testing.T) {
 			t.Errorf("%s: %d bytes came, then %v", path, n, err)
 		}
 	}
+	if n := count(t, s, "acts_requests_total", "code=499"); n != 2 {
+		t.Errorf("%v are counted as not read", n)
+	}
 }
 
 // TestTermination: SIGTERM lets the request in flight finish, takes no more, and ends
 // the process with 0.
 func TestTermination(t *testing.T) {
-	metrics := freeAddr(t)
+	metrics := local.FreeAddr(t)
 	p := start(t, program(t), nil, "--data", t.TempDir(), "--metrics", metrics)
 	settled(t, p.url)
 	http.DefaultClient.CloseIdleConnections()
@@ -162,7 +170,7 @@ func TestTermination(t *testing.T) {
 
 // TestMetrics are on a port of their own and name routes, not paths.
 func TestMetrics(t *testing.T) {
-	addr := freeAddr(t)
+	addr := local.FreeAddr(t)
 	p := start(t, program(t), nil, "--data", t.TempDir(), "--metrics", addr)
 	settled(t, p.url)
 	for _, path := range []string{"/api/v1/acts/1/image", "/api/v1/acts/2/image", "/api/v1/nothing", "/metrics"} {

@@ -29,6 +29,7 @@ type spool struct {
 	buf   []byte
 	file  *os.File // without a name; nil while all is in buf
 	items int
+	n     int64 // bytes written
 	err   error // the first of the disk: something is missing from then on
 }
 
@@ -43,6 +44,7 @@ func (s *spool) Write(p []byte) (int, error) {
 		}
 	}
 	s.buf = append(s.buf, p...)
+	s.n += int64(len(p))
 	return len(p), nil
 }
 

@@ -51,12 +51,14 @@ func TestListsWithoutRoom(t *testing.T) {
 	if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", anAct(1, map[string]any{"caption": long})); status != 201 {
 		t.Fatalf("%d %s", status, answer)
 	}
-	b, err := json.Marshal([]string{long})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status, answer, _ := ask(t, url, "POST", "/api/v1/categories", string(b)); status != 201 {
-		t.Fatalf("%d %s", status, answer)
+	for path, body := range map[string]any{"/api/v1/categories": []string{long}, "/api/v1/users": map[string]string{"username": long, "password": hash}} {
+		b, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, answer, _ := ask(t, url, "POST", path, string(b)); status != 201 {
+			t.Fatalf("%d %s", status, answer)
+		}
 	}
 	there := s.spool
 	for _, x := range []struct {
@@ -64,9 +66,28 @@ func TestListsWithoutRoom(t *testing.T) {
 		status int
 	}{{filepath.Join(there, "none"), 503}, {there, 200}} {
 		s.spool = x.dir
-		for _, path := range []string{"/api/v1/categories/green/acts", "/api/v1/categories"} {
+		for _, path := range []string{"/api/v1/categories/green/acts", "/api/v1/categories", "/api/v1/users"} {
 			if status, answer, h := ask(t, url, "GET", path, ""); status != x.status || status == 503 && h.Get("Retry-After") == "" || status == 200 && !strings.Contains(answer, long) {
 				t.Errorf("%s: %d %.200s", path, status, answer)
+			}
+		}
+	}
+}
+
+// TestBodiesWithoutRoom to wait in are 503, and read when there is room again.
+func TestBodiesWithoutRoom(t *testing.T) {
+	s := opened(t, Config{Data: t.TempDir()})
+	url := serving(t, s).URL
+	there := s.spool
+	for _, x := range []struct {
+		dir    string
+		status int
+		says   string
+	}{{filepath.Join(there, "none"), 503, "no room"}, {there, 400, "body: is empty"}} {
+		s.spool = x.dir
+		for _, path := range []string{"/api/v1/users", "/api/v1/categories", "/api/v1/acts", "/api/v1/acts/upvote"} {
+			if status, answer, h := ask(t, url, "POST", path, strings.Repeat(" ", inMemory+1)); status != x.status || !strings.Contains(answer, x.says) || status == 503 && h.Get("Retry-After") == "" {
+				t.Errorf("%s: %d %s %v", path, status, answer, h)
 			}
 		}
 	}

@@ -2,12 +2,15 @@ package acts
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // aged writes a file that is two hours old.
@@ -64,6 +67,66 @@ func TestOneNameForAll(t *testing.T) {
 	a, b := opened(t, Config{Data: dir}), opened(t, Config{Data: dir})
 	if a.photos.dir != b.photos.dir || len(filepath.Base(a.photos.dir)) != 32 {
 		t.Errorf("%s and %s", a.photos.dir, b.photos.dir)
+	}
+}
+
+// TestSweepReadsEachFolderOnce however many photos there are, takes all that no act has,
+// and leaves the one that has an act.
+func TestSweepReadsEachFolderOnce(t *testing.T) {
+	s := opened(t, Config{Data: t.TempDir()})
+	url := serving(t, s).URL
+	settled(t, url)
+	if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", anAct(1, nil)); status != 201 {
+		t.Fatalf("%d %s", status, answer)
+	}
+	const each = 300
+	folders := []string{"00", "7f", "a0", "ff"} // more than a page of a list in all
+	for i := range each * len(folders) {
+		path := filepath.Join(s.photos.dir, folders[i%len(folders)], newKey()[3:])
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	of := map[int32]string{}
+	for _, name := range folders {
+		id, err := unix.InotifyAddWatch(watch, filepath.Join(s.photos.dir, name), unix.IN_OPEN|unix.IN_ONLYDIR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		of[int32(id)] = name
+	}
+	if n, err := s.photos.sweep(t.Context(), s.store, time.Now().Add(2*time.Second), 0); n != each*len(folders) || err != nil {
+		t.Errorf("swept %d of %d, %v", n, each*len(folders), err)
+	}
+	opens := map[string]int{}
+	for events := make([]byte, 64<<10); ; {
+		n, err := unix.Read(watch, events)
+		if err != nil { // all have been read
+			break
+		}
+		for e := events[:n]; len(e) >= unix.SizeofInotifyEvent; { // struct inotify_event, inotify(7)
+			length := int(binary.NativeEndian.Uint32(e[12:]))
+			if length == 0 { // the folder itself, and nothing in it
+				opens[of[int32(binary.NativeEndian.Uint32(e))]]++
+			}
+			e = e[unix.SizeofInotifyEvent+length:]
+		}
+	}
+	for _, name := range folders {
+		if opens[name] != 1 {
+			t.Errorf("folder %s was read %d times", name, opens[name])
+		}
+	}
+	if status, photo, _ := ask(t, url, "GET", "/api/v1/acts/1/image", ""); status != 200 || photo != "hello" {
+		t.Errorf("the photo of an act: %d %q", status, photo)
 	}
 }
 

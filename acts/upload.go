@@ -25,8 +25,9 @@ const (
 	// decodingCost is what a body costs from its decoding until its photo is stored, in
 	// times its length: itself, the photo, and what a client library of S3 holds of it.
 	decodingCost = 2
-	// maxDecoding is what all of them may cost at once, in bytes: three of the largest.
-	maxDecoding = 3 * decodingCost * maxBody
+	// maxDecoding is what all of them may cost at once, in bytes: three of the largest by
+	// default, or one where a single body may cost more.
+	maxDecoding = 84 << 20
 	// idleBody is how long a client may send nothing.
 	idleBody = 15 * time.Second
 	// slowest is the least average rate of a body, in bytes a second, after graceBody.
@@ -46,10 +47,10 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request) (body []byte, 
 	if err := contentType(r.Header); err != nil {
 		return nil, nil, err
 	}
-	if r.ContentLength > maxBody {
-		return nil, nil, tooLarge(maxBody)
+	if r.ContentLength > s.maxBody {
+		return nil, nil, tooLarge(s.maxBody)
 	}
-	from := &patient{r: http.MaxBytesReader(w, r.Body, maxBody), c: http.NewResponseController(w), begin: time.Now(), idle: s.idleBody}
+	from := &patient{r: http.MaxBytesReader(w, r.Body, s.maxBody), c: http.NewResponseController(w), begin: time.Now(), idle: s.idleBody}
 	defer func() {
 		if err == nil {
 			from.c.SetReadDeadline(time.Time{})
@@ -163,9 +164,9 @@ func (s *Service) addAct(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer release() // after the photo is stored: until then it is in memory
-	a, photo, err := parseAct(body)
-	if err == nil && s.strict && a.Photo.Type == "" {
-		err = wrong("imgB64: is no image; give a JPEG, PNG, GIF or WebP")
+	a, photo, err := parseAct(body, s.maxPhoto)
+	if err == nil {
+		err = checkImage(photo, a.Photo.Type, s.strict)
 	}
 	if err != nil {
 		s.refused(w, r, err)

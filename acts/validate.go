@@ -123,7 +123,7 @@ var strict64 = base64.StdEncoding.Strict()
 const wantAct = "an object with actId, username, timestamp, caption, categoryName and imgB64"
 
 // parseAct checks an upload; the photo comes decoded, its type by its content.
-func parseAct(body []byte) (a act, photo []byte, err error) {
+func parseAct(body []byte, maxPhoto int64) (a act, photo []byte, err error) {
 	fields, err := object(body, wantAct, true, "actId", "username", "timestamp", "caption", "categoryName", "imgB64", "upvotes")
 	if err != nil {
 		return a, nil, err
@@ -150,7 +150,7 @@ func parseAct(body []byte) (a act, photo []byte, err error) {
 	if a.At, err = time.Parse(timeLayout, a.Timestamp); err != nil || len(a.Timestamp) != len(timeLayout) {
 		return a, nil, wrong("timestamp: %.40q is none; give %s", a.Timestamp, date)
 	}
-	if photo, err = readPhoto(fields["imgB64"]); err != nil {
+	if photo, err = readPhoto(fields["imgB64"], maxPhoto); err != nil {
 		return a, nil, err
 	}
 	a.Photo.Type, a.Photo.Size = imageType(photo), int64(len(photo))
@@ -158,7 +158,7 @@ func parseAct(body []byte) (a act, photo []byte, err error) {
 }
 
 // readPhoto decodes a photo where its text stands, without a copy of that.
-func readPhoto(v jsontext.Value) ([]byte, error) {
+func readPhoto(v jsontext.Value, limit int64) ([]byte, error) {
 	const want = "the photo in standard base64"
 	switch {
 	case v == nil:
@@ -168,17 +168,17 @@ func readPhoto(v jsontext.Value) ([]byte, error) {
 	}
 	b := []byte(v[1 : len(v)-1])
 	if bytes.IndexByte(b, '\\') >= 0 { // some write / as \/
-		b, _ = jsontext.AppendUnquote(nil, v) // it has been read as JSON
+		b, _ = jsontext.AppendUnquote(make([]byte, 0, len(b)), v) // it has been read as JSON
 	}
-	return decodePhoto(b)
+	return decodePhoto(b, limit)
 }
 
-func decodePhoto(text []byte) ([]byte, error) {
+func decodePhoto(text []byte, limit int64) ([]byte, error) {
 	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 { // the library skips them
 		return nil, wrong("imgB64: has line ends, which standard base64 has not; leave them out")
 	}
-	if n := strict64.DecodedLen(len(text)); n > maxPhoto+2 {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "imgB64: the photo has about %d bytes; at most %d are taken", n, maxPhoto)
+	if n := int64(strict64.DecodedLen(len(text))); n > limit+2 {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "imgB64: the photo has about %d bytes; at most %d are taken", n, limit)
 	}
 	photo := make([]byte, strict64.DecodedLen(len(text)))
 	n, err := strict64.Decode(photo, text)
@@ -187,10 +187,20 @@ func decodePhoto(text []byte) ([]byte, error) {
 		errors.As(err, &at)
 		return nil, wrong("imgB64: is no standard base64 at byte %d; give its alphabet with + and /, padded with = to a multiple of 4, without a data: prefix", int64(at))
 	}
-	if n > maxPhoto {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "imgB64: the photo has %d bytes; at most %d are taken", n, maxPhoto)
+	if int64(n) > limit {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "imgB64: the photo has %d bytes; at most %d are taken", n, limit)
 	}
 	return photo[:n], nil
+}
+
+// query of a request. One that can not be read whole is refused, for what is passed over
+// might be what was asked for.
+func query(r *http.Request) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, wrong("query: %.80q can not be read; give ?NAME=VALUE&NAME=VALUE, with %%25 for %% and %%3B for ;", r.URL.RawQuery)
+	}
+	return q, nil
 }
 
 // span reads ?start=&end= of a category with n acts; without either it is all of it.

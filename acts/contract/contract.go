@@ -106,7 +106,8 @@ func (c *client) send(method, path, body string, header http.Header) answer {
 	return a
 }
 
-// shape is what every answer of the API has: other hosts may read it, and it is JSON.
+// shape is what every answer of the API has: other hosts may read it, and it is JSON, but
+// for the few that have no body at all.
 func (c *client) shape(method, path string, a answer) {
 	c.t.Helper()
 	path, _, _ = strings.Cut(path, "?")
@@ -116,8 +117,17 @@ func (c *client) shape(method, path string, a answer) {
 	if got := a.header.Get("Access-Control-Allow-Origin"); got != "*" {
 		c.t.Errorf("%s %s: %d with Access-Control-Allow-Origin %q, want *", method, path, a.status, got)
 	}
-	if a.body == "" || a.status < 300 && (strings.HasSuffix(path, "/image") || strings.HasSuffix(path, ".yaml")) {
+	if none := a.status == http.StatusNoContent || a.status == http.StatusNotModified || method == http.MethodHead || path == "/api/v1/_health" && a.status == http.StatusOK; none {
+		if a.body != "" {
+			c.t.Errorf("%s %s: %d with a body, want none: %.100s", method, path, a.status, a.body)
+		}
 		return
+	}
+	if a.status < 300 && (strings.HasSuffix(path, "/image") || strings.HasSuffix(path, ".yaml")) {
+		return
+	}
+	if a.status >= 400 && message(a) == "" {
+		c.t.Errorf("%s %s: %d without the shape of an error: %.100s", method, path, a.status, a.body)
 	}
 	if got := a.header.Get("Content-Type"); got != "application/json" || !json.Valid([]byte(a.body)) {
 		c.t.Errorf("%s %s: %d as %q, want JSON: %.100s", method, path, a.status, got, a.body)

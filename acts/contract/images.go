@@ -26,6 +26,9 @@ func picture(w, h int) []byte {
 	return b.Bytes()
 }
 
+// bomb is a GIF of a few bytes that claims 65535 by 65535 pixels.
+const bomb = "GIF89a\xff\xff\xff\xff\x00\x00\x00"
+
 // images are served as they came, in parts, once, and smaller.
 func images(c *client) {
 	u, g := c.user("ann"), c.category("green")
@@ -49,6 +52,9 @@ func images(c *client) {
 	if a := c.send("GET", path, "", http.Header{"Range": {"bytes=99999999-"}}); a.status != http.StatusRequestedRangeNotSatisfiable || !strings.Contains(message(a), "Range") || a.header.Get("Content-Range") != fmt.Sprintf("bytes */%d", len(photo)) {
 		c.t.Errorf("a range beyond the end: %d %s, %v", a.status, a.body, a.header)
 	}
+	if a := c.send("GET", path, "", http.Header{"If-Match": {`"another"`}}); a.status != http.StatusPreconditionFailed || !strings.Contains(message(a), "If-Match") {
+		c.t.Errorf("If-Match of another: %d %s", a.status, a.body)
+	}
 	if got := whole.header.Get("Cache-Control"); got != "no-cache" { // another photo may have its number by then
 		c.t.Errorf("Cache-Control %q", got)
 	}
@@ -66,12 +72,21 @@ func images(c *client) {
 		{"GET", path + "?w=x", "", 400, "w"},
 		{"GET", path + "?w=0", "", 400, "w"},
 		{"GET", path + "?w=100000", "", 400, "w"},
+		{"GET", path + "?w=%zz", "", 400, "query"},
 		{"DELETE", path, "", 405, "DELETE"},
 	})
-	broken := c.id()
+	upload := func(id int64, photo []byte, status int, want string) step {
+		return step{"POST", "/api/v1/acts", act(id, u, g, map[string]any{"imgB64": base64.StdEncoding.EncodeToString(photo)}), status, want}
+	}
+	broken, stub := c.id(), upload(c.id(), photo[:20], 201, "{}") // the one has a head and no end, the other not even a head
+	if c.o.Strict {
+		stub.status, stub.want = 400, "imgB64"
+	}
 	c.walk([]step{
-		{"POST", "/api/v1/acts", act(broken, u, g, map[string]any{"imgB64": base64.StdEncoding.EncodeToString(photo[:20])}), 201, "{}"},
+		stub,
+		upload(broken, photo[:len(photo)/2], 201, "{}"),
 		{"GET", fmt.Sprintf("/api/v1/acts/%d/image?w=320", broken), "", 422, "can not be decoded"},
+		upload(c.id(), []byte(bomb), 400, "imgB64"),
 	})
 	if c.o.Strict {
 		return

@@ -3,16 +3,19 @@
 const tries = 7;
 const longest = 8000; // ms between two tries
 const longestAsked = 30000; // ms, when the service says how long
-const patience = 30000; // ms, for an answer; the service itself gives up before
-const patienceUpload = 300000; // ms: 1 MiB over a weak mobile line (30 kbit/s)
+const patience = 30000; // ms, for an answer: as long as the proxy before the service waits for one
+const patienceUpload = 420000; // ms: 1 MiB is 1.4 MB in base64, and takes 341 s at the least rate that the service bears (4 KiB/s), another 30 s to be stored
 
 // Refused is an answer that blames the request; its message is for people.
 export class Refused extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }
 
-// Unknown is an outcome that nobody knows: it may have been done.
-export class Unknown extends Error {}
+// Unknown is an outcome that nobody knows: it may have been done. Its message says what to
+// do, beside why.
+export class Unknown extends Error {
+  constructor(why) { super(`${why} Please try again.`); this.why = why; }
+}
 
 let waiting = 0;
 let tell = () => {};
@@ -62,7 +65,7 @@ const failing = (a) => a.status === 0 || a.status >= 500 || a.status === 429;
 function understood(text) {
   if (text === "") return null;
   const value = json(text);
-  if (value === null) throw new Unknown("The service gave an answer that makes no sense. Please try again.");
+  if (value === null) throw new Unknown("The service gave an answer that makes no sense.");
   return value;
 }
 
@@ -80,7 +83,7 @@ export async function ask(method, path, { body, again = method === "GET", once, 
         throw new Refused(a.status, json(a.text)?.error?.message ?? `The service answered ${a.status}.`);
       }
       if (!untouched(a)) unsure = true;
-      if (n + 1 === tries || !(again || untouched(a))) throw new Unknown(`${why(a.status)} Please try again.`);
+      if (n + 1 === tries || !(again || untouched(a))) throw new Unknown(why(a.status));
       const wait = pause(n, a.header("Retry-After"));
       if (!told) { told = true; waiting++; }
       tell(`${why(a.status)} Trying again${wait >= 1000 ? ` in ${Math.round(wait / 1000)}\u00a0s` : ""}\u00a0…`);

@@ -3,6 +3,7 @@ import * as api from "./api.js";
 import { $, confirm, make, me, open, say, when } from "./ui.js";
 
 const page = 20;
+const around = 49; // acts on either side of one that is looked for; a list has 100 at most
 let category = "";
 let shown = new Set(); // numbers of the acts that are listed
 let total = 0;
@@ -144,9 +145,27 @@ function card(a) {
   return item;
 }
 
+// upvotes of an act as the service has them now; null where they can not be had. A list
+// around its place is asked for, since newer acts may have moved it.
+async function upvotes(a) {
+  const place = [...$("acts").children].findIndex((e) => e.dataset.act === a.actId);
+  if (place < 0 || a.categoryName !== category) return null;
+  try {
+    const n = await api.size(category);
+    const start = Math.max(1, Math.min(n, place + 1 + moved + n - total) - around);
+    const list = await api.acts(a.categoryName, start, Math.min(n, start + 2 * around));
+    return list.find((x) => x.actId === a.actId)?.upvotes ?? null;
+  } catch {
+    return null;
+  }
+}
+
 function voteButton(a) {
   const b = make("button", { type: "button", class: "vote" });
   let mine = 0;
+  let asked = 0; // votes without an answer yet
+  let unsure = 0; // votes that may have been counted
+  let looks = 0;
   const draw = () => {
     b.toggleAttribute("data-voted", mine > 0);
     b.replaceChildren(make("span", { "aria-hidden": "true" }, "▲ "), String(a.upvotes));
@@ -156,15 +175,28 @@ function voteButton(a) {
   b.addEventListener("click", async () => {
     a.upvotes++;
     mine++;
+    asked++;
     draw();
     try {
       await api.vote(a.actId);
     } catch (e) {
-      a.upvotes--;
       mine--;
+      if (e instanceof api.Refused) {
+        a.upvotes--;
+        say(`Your vote was not counted. ${e.message}`);
+      } else {
+        unsure++;
+        say(`Your vote may not have been counted. ${e.why ?? e.message} Look at the number before you vote again.`);
+      }
       draw();
-      say(`Your vote was not counted. ${e.message}`);
     }
+    if (--asked > 0 || unsure === 0) return;
+    const look = ++looks;
+    const n = await upvotes(a);
+    if (asked > 0 || look !== looks) return; // another vote came meanwhile, and looks again
+    a.upvotes = n ?? a.upvotes - unsure;
+    unsure = 0;
+    draw();
   });
   return b;
 }

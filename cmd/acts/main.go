@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -39,7 +40,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 		return value
 	}
 	cfg := acts.Config{Logger: slog.New(slog.NewJSONHandler(stderr, nil))}
-	var databaseFile string
+	var databaseFile, maxPhoto string
 	root := &cobra.Command{
 		Use: "acts", Short: "SelfieLessActs: people share photos of good deeds they see", Version: version,
 		Long: `SelfieLessActs: people share photos of good deeds they see.
@@ -54,8 +55,17 @@ Secrets are no arguments: the DSN of PostgreSQL comes from $ACTS_DATABASE or the
 			if err := secret(&cfg.Database, env("ACTS_DATABASE"), databaseFile); err != nil {
 				return err
 			}
+			n, err := strconv.Atoi(maxPhoto)
+			if err != nil {
+				return fmt.Errorf("--max-photo %q: is no whole number; give MiB, such as %d", maxPhoto, acts.DefaultMaxPhoto)
+			}
+			cfg.MaxPhoto = n
 			return acts.Run(cmd.Context(), cfg)
 		},
+	}
+	strict, err := strconv.ParseBool(or("ACTS_STRICT_IMAGES", "false"))
+	if err != nil {
+		return fmt.Errorf("ACTS_STRICT_IMAGES=%q: choose true or false", env("ACTS_STRICT_IMAGES"))
 	}
 	f := root.Flags()
 	f.StringVar(&cfg.Listen, "listen", or("ACTS_LISTEN", ":8000"), "address to listen on ($ACTS_LISTEN)")
@@ -66,7 +76,8 @@ Secrets are no arguments: the DSN of PostgreSQL comes from $ACTS_DATABASE or the
 	f.StringVar(&cfg.Serve, "serve", or("ACTS_SERVE", ""), "what to serve: all, users or acts; by default all, or acts with --users-url ($ACTS_SERVE)")
 	f.StringVar(&cfg.UsersURL, "users-url", or("ACTS_USERS_URL", ""), "base URL of the users service, which is asked instead of serving users here ($ACTS_USERS_URL)")
 	f.StringVar(&cfg.Origin, "origin", or("ACTS_ORIGIN", ""), "public address of this service, told to the users service; by default the one that a request came to ($ACTS_ORIGIN)")
-	f.BoolVar(&cfg.Strict, "strict-images", env("ACTS_STRICT_IMAGES") == "true", "refuse photos that are no JPEG, PNG, GIF or WebP ($ACTS_STRICT_IMAGES=true)")
+	f.BoolVar(&cfg.Strict, "strict-images", strict, "refuse photos that are no JPEG, PNG, GIF or WebP ($ACTS_STRICT_IMAGES=true)")
+	f.StringVar(&maxPhoto, "max-photo", or("ACTS_MAX_PHOTO", strconv.Itoa(acts.DefaultMaxPhoto)), "largest photo that is taken, in `MiB`; the max_body of the proxy must be 1.4 times as much ($ACTS_MAX_PHOTO)")
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -27,7 +27,11 @@ func TestRulesFindWhatBreaksThem(t *testing.T) {
 			"scripts/e2e/a.go":     "package e2e\n\nimport _ \"orch/scripts/lab\"\nimport _ \"orchard/x\"\n",
 			"agent/worker/b/b.go":  "package b\n\nimport _ \"orch/agent/worker\"\n",
 			"acts/store/a_test.go": "package store\n\nimport _ \"orch/acts\"\nimport _ \"orch/fsm\"\n",
-		}, []string{"acts/store/a_test.go:4", "agent/a.go:4", "agent/control/a.go:4", "cmd/orchd/main.go:4", "fsm/a.go:3"}},
+			"acts/s3_test.go":      "package acts\n\nimport _ \"orch/scripts/local\"\n",
+			"acts/s3.go":           "package acts\n\nimport _ \"orch/scripts/local\"\n",
+			"scripts/local/s3.go":  "package local\n\nimport _ \"orch/fsm\"\n",
+			"scripts/lab/lab.go":   "package lab\n\nimport _ \"orch/scripts/local\"\n",
+		}, []string{"acts/s3.go:3", "acts/store/a_test.go:4", "agent/a.go:4", "agent/control/a.go:4", "cmd/orchd/main.go:4", "fsm/a.go:3", "scripts/lab/lab.go:3", "scripts/local/s3.go:3"}},
 		{"one room a library", map[string]string{
 			"agent/control/a.go":      "package control\n\nimport _ \"github.com/hashicorp/raft\"\n",
 			"agent/control/b.go":      "package control\n\nimport _ \"github.com/docker/docker/client\"\n",
