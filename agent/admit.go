@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,7 +26,7 @@ func (n *Node) Admit(ctx context.Context, q api.AdmitRequest, key string) (api.A
 	}
 	q.Node.Key = key
 	if _, err := n.Propose(ctx, fsm.Admit{Node: q.Node, Token: pki.SecretDigest(q.Secret)}); err != nil {
-		return api.Admitted{}, err
+		return api.Admitted{}, n.orSilent(ctx, q.Node, err)
 	}
 	if err := n.withoutVote(ctx, q.Node.ID); err != nil {
 		return api.Admitted{}, err
@@ -44,6 +45,22 @@ func (n *Node) Admit(ctx context.Context, q api.AdmitRequest, key string) (api.A
 			return api.Admitted{}, fmt.Errorf("admit %s: %w", q.Node.ID, context.Cause(ctx))
 		}
 	}
+}
+
+// orSilent is err or, where that says that others hold an address of x and none of them
+// answers, api.ErrUnreachable: the address is free as soon as they are called dead.
+func (n *Node) orSilent(ctx context.Context, x fsm.Node, err error) error {
+	if !errors.Is(err, fsm.ErrAddrInUse) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	for _, o := range n.committed().Holders(x) {
+		if _, silent := n.peers.report(ctx, o.ID); silent == nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w of the node that has this address, which is free once 'orchctl nodes' calls that node dead; then give the same line again (%v)", api.ErrUnreachable, err)
 }
 
 // MayTry implements api.Truster.

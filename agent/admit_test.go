@@ -119,7 +119,7 @@ func TestRattling(t *testing.T) {
 		t.Errorf("%d lines:\n%s", n, out.String())
 	}
 	for range 10 * maxFailedJoins { // what is nobody's fault, and what goes well
-		for _, how := range []error{nil, api.ErrNoLeader, api.ErrUnknown} {
+		for _, how := range []error{nil, api.ErrNoLeader, api.ErrUnknown, api.ErrUnreachable} {
 			if wait := try("192.0.2.9:1", how); wait != 0 {
 				t.Fatalf("%v costs %s", how, wait)
 			}

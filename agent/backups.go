@@ -40,7 +40,12 @@ func (s source) Leads() bool {
 	return id == s.cfg.NodeID
 }
 
-func (s source) View() *fsm.State { return s.store.View() }
+func (s source) View(ctx context.Context) (*fsm.State, error) {
+	if err := s.caughtUp(ctx); err != nil {
+		return nil, err
+	}
+	return s.store.View(), nil
+}
 
 // newBackups returns nil where no place for files is configured.
 func newBackups(n *Node) *backup.Schedule {

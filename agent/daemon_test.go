@@ -49,13 +49,19 @@ func begin(t *testing.T, id, ip string) *daemon {
 	return d
 }
 
-func (d *daemon) start() {
-	d.t.Helper()
+// life is the configuration of one run.
+func (d *daemon) life() Config {
 	cfg := d.cfg
 	cfg.Registry, cfg.Logger = prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		cfg.Logger = slog.New(slog.NewTextHandler(d.t.Output(), nil))
 	}
+	return cfg
+}
+
+func (d *daemon) start() {
+	d.t.Helper()
+	cfg := d.life()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, cfg) }()

@@ -183,12 +183,43 @@ func (n *Node) Join(ctx context.Context, addr, token string) (api.Admission, err
 	if alone, err := n.startedAlone(); err != nil || alone {
 		return api.Admission{}, errors.Join(err, fmt.Errorf("%w: an init was cut off here: finish it with 'orchctl init', or stop orchd and move %s away, then join", api.ErrMember, n.cfg.DataDir))
 	}
-	a, err := n.askAdmission(ctx, addr, t)
+	a, err := n.untilAdmitted(ctx, addr, t)
 	if err != nil {
 		return api.Admission{}, fmt.Errorf("join: %w", err)
 	}
 	return a.Admission, n.untilVoter(ctx, a.ClusterID)
 }
+
+// untilAdmitted asks again while the address of this node is held by one that does not
+// answer: a machine that is set up anew under another name may be faster than the
+// cluster, which takes some seconds to call the old one dead.
+func (n *Node) untilAdmitted(ctx context.Context, addr string, t pki.Token) (api.Admitted, error) {
+	var held error
+	for {
+		a, err := n.askAdmission(ctx, addr, t)
+		var said *api.Error // by the cluster; a cluster that is not reached is not waited for
+		switch {
+		case errors.As(err, &said) && errors.Is(said, api.ErrUnreachable):
+			if held == nil {
+				n.log.Info("the address of this node is another's in the table; waiting until that one is called dead", "reason", err)
+			}
+			held = err
+		case held != nil && ctx.Err() != nil:
+			return a, held
+		default:
+			return a, err
+		}
+		select {
+		case <-ctx.Done():
+			return a, held
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+// askAgain is the time between two requests for an address that is held, each of which
+// is an entry of the cluster's log.
+const askAgain = 500 * time.Millisecond
 
 // askAdmission shows the token to the cluster that it names, and takes what it gives.
 func (n *Node) askAdmission(ctx context.Context, addr string, t pki.Token) (api.Admitted, error) {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"orch/agent/pki"
 	"orch/fsm"
 )
 
@@ -25,9 +26,12 @@ type identity struct {
 	ClusterID string     `json:"cluster_id"`
 	NodeID    string     `json:"node_id"`
 	Peers     []fsm.Node `json:"peers"` // those known when it joined: where to ask first
-	// Epoch counts the recoveries of the cluster that this node knows of: what is of an
-	// older one has been left behind.
+	// Epoch is the number of the newest recovery of the cluster that this node is of: what
+	// is of an older one has been left behind.
 	Epoch uint64 `json:"epoch,omitempty"`
+	// Recovering is the number of a recovery that this node has begun, and that counts only
+	// if Raft's disk says that it has come to pass. A file without it has none under way.
+	Recovering uint64 `json:"recovering,omitempty"`
 }
 
 // folder is the data folder of one node, locked against a second daemon.
@@ -42,7 +46,7 @@ const (
 	lockFile     = "lock"
 )
 
-// openFolder makes or opens dir and locks it. It refuses what others can read.
+// openFolder makes or opens dir and locks it. It refuses what others can read or own.
 func openFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data folder: %w; choose another with --data-dir", err)
@@ -53,6 +57,9 @@ func openFolder(dir string) (*folder, error) {
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%w: %s has mode %04o and others can read it: chmod 0700 %s", ErrFolder, dir, info.Mode().Perm(), dir)
+	}
+	if err := pki.CheckOwner(dir); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFolder, err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -67,7 +74,8 @@ func openFolder(dir string) (*folder, error) {
 
 func (f *folder) Close() error { return f.lock.Close() }
 
-// identity reads node.json; ok is false where this node is in no cluster yet.
+// identity reads node.json; ok is false where this node is in no cluster yet. An empty
+// nodeID is whichever node the folder is of.
 func (f *folder) identity(nodeID string) (id identity, ok bool, err error) {
 	path := filepath.Join(f.dir, identityFile)
 	b, err := os.ReadFile(path)
@@ -80,7 +88,7 @@ func (f *folder) identity(nodeID string) (id identity, ok bool, err error) {
 	if err := json.Unmarshal(b, &id); err != nil || id.ClusterID == "" || id.NodeID == "" {
 		return id, false, fmt.Errorf("%w: %s is not an identity (%v): restore it from a backup, or move the folder away and join anew", ErrFolder, path, err)
 	}
-	if id.NodeID != nodeID {
+	if nodeID != "" && id.NodeID != nodeID {
 		return id, false, fmt.Errorf("%w: %s belongs to node %q, this is node %q: start with --node-id %s, or use another --data-dir", ErrFolder, path, id.NodeID, nodeID, id.NodeID)
 	}
 	return id, true, nil

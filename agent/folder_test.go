@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -53,6 +54,45 @@ func TestFolderRefusals(t *testing.T) {
 	}
 	if _, _, err := f.identity("n1"); !errors.Is(err, ErrFolder) || !strings.Contains(err.Error(), identityFile) {
 		t.Errorf("a broken identity: %v", err)
+	}
+}
+
+// TestFolderOfAnotherUser is refused, and so are keys in it: their owner may put others
+// in their place.
+func TestFolderOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("only root may give files away")
+		}
+		t.Skip("only root may give files away")
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	f := open(t, dir)
+	if _, err := f.clusterKey(true); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	key := filepath.Join(dir, clusterKeyFile)
+	owned := func(path string, uid int) {
+		t.Helper()
+		if err := os.Chown(path, uid, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owned(key, 65534)
+	f = open(t, dir)
+	if err := f.checkSecrets(); !errors.Is(err, ErrFolder) || !strings.Contains(fmt.Sprint(err), "chown 0 "+key) {
+		t.Errorf("a key of another user: %v", err)
+	}
+	f.Close()
+	owned(key, 0)
+	owned(dir, 65534)
+	if _, err := openFolder(dir); !errors.Is(err, ErrFolder) || !strings.Contains(err.Error(), "chown 0 "+dir) {
+		t.Errorf("a folder of another user: %v", err)
+	}
+	owned(dir, 0)
+	if err := open(t, dir).checkSecrets(); err != nil {
+		t.Error(err)
 	}
 }
 

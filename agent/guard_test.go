@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -77,27 +76,5 @@ func TestUnguardedPortsAreImpaired(t *testing.T) {
 			t.Errorf("%s: %+v\n%s", name, got, log.String())
 		}
 		n.unguard()
-	}
-}
-
-// TestPurge asks for nothing but what the command has: no logger, no registry.
-func TestPurge(t *testing.T) {
-	cfg := Default()
-	cfg.NodeID, cfg.DataDir, cfg.Engine = "n1", t.TempDir(), "process"
-	cfg.ProcessImages = map[string]string{"acts": "/bin/true"}
-	if err := os.Chmod(cfg.DataDir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	f, err := openFolder(cfg.DataDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = f.saveIdentity(identity{ClusterID: "c", NodeID: "n1"})
-	f.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := Purge(t.Context(), cfg.Complete()); n != 0 || err != nil {
-		t.Errorf("%d, %v", n, err)
 	}
 }

@@ -23,9 +23,7 @@ func (n *Node) introduces(ctx context.Context) error {
 	var told error
 	for {
 		if old, ok := n.knownSelf(); ok {
-			self := n.self()
-			self.Status, self.Reason, self.Since, self.Index = old.Status, old.Reason, old.Since, old.Index
-			if self == old {
+			if !n.differs(old) {
 				return nil
 			}
 			err := n.introduce(ctx)
@@ -43,6 +41,10 @@ func (n *Node) introduces(ctx context.Context) error {
 		}
 	}
 }
+
+// differs says whether this node is another than the table has it, in what is its own to
+// tell.
+func (n *Node) differs(old fsm.Node) bool { return n.self().Keeping(old) != old }
 
 // knownSelf is what the table says of this node or, until there is one, what it said
 // when this node joined.

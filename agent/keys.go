@@ -26,10 +26,14 @@ const (
 // secretFiles go where the cluster that they are of goes.
 var secretFiles = []string{keyFile, certFile, authorityFile, clusterKeyFile, gossipFile}
 
-// secret reads a file that nobody else may read.
+// secret reads a file that nobody else may read or replace.
 func (f *folder) secret(name string) ([]byte, error) {
 	path := filepath.Join(f.dir, name)
-	if err := pki.CheckPrivate(path); err != nil {
+	err := pki.CheckPrivate(path)
+	if err == nil {
+		err = pki.CheckOwner(path)
+	}
+	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -38,7 +42,7 @@ func (f *folder) secret(name string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// checkSecrets refuses a folder whose keys others can read.
+// checkSecrets refuses a folder whose keys others can read or own.
 func (f *folder) checkSecrets() error {
 	for _, name := range append([]string{identityFile}, secretFiles...) {
 		if _, err := f.secret(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

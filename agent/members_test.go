@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"orch/agent/api"
+	"orch/agent/pki"
 	"orch/fsm"
 )
 
@@ -79,27 +83,103 @@ func impairment(s api.Status, what string) api.Impairment {
 }
 
 // TestNewNameAtAnOldAddress: a machine that was lost is set up anew under another name,
-// before anybody has removed the old one. Its name is first by the alphabet, and last.
+// before anybody has removed the old one, or knows that it is dead; while it is alive its
+// address is refused at once. The new name is first by the alphabet, and last.
 func TestNewNameAtAnOldAddress(t *testing.T) {
+	nodes := together(t, "n1", "n2", "n3")
+	one, old := nodes[0], nodes[2]
+	token, err := one.JoinToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, fresh := range []string{"n0", "n9"} {
-		t.Run(fresh, func(t *testing.T) {
-			nodes := together(t, "n1", "n2", "n3")
-			one, lost := nodes[0], nodes[2]
-			lost.stop()
-			one.shows("n3", func(n api.NodeInfo) bool { return n.Status == fsm.NodeDead })
-			token, err := one.JoinToken(t.Context())
-			if err != nil {
+		id := old.cfg.NodeID
+		if err := claims(t, fresh, old.cfg).admitted(one.cfg.APIAddr, token.Token); !errors.Is(err, fsm.ErrAddrInUse) || !strings.Contains(err.Error(), "node "+id) {
+			t.Errorf("%s at the address of %s, which is alive: %v", fresh, id, err)
+		}
+		old.stop()
+		d := begin(t, fresh, old.cfg.Addr)
+		if _, err := d.Join(t.Context(), one.cfg.APIAddr, token.Token); err != nil {
+			t.Fatal(err)
+		}
+		d.until("ready", d.ready)
+		one.shows(fresh, func(n api.NodeInfo) bool { return n.Role == "voter" && n.Status == fsm.NodeAlive && n.AppliedIndex > 0 })
+		one.shows(id, func(n api.NodeInfo) bool { return n.Role == "nonvoter" && n.Status == fsm.NodeDead })
+		nodes[1].shows(fresh, func(n api.NodeInfo) bool { return n.Role == "voter" })
+		old = d
+	}
+}
+
+// claimant asks to be let in at an address that it can not even listen on.
+type claimant struct {
+	*Node
+	t *testing.T
+}
+
+func claims(t *testing.T, id string, at Config) claimant {
+	t.Helper()
+	f := open(t, filepath.Join(t.TempDir(), "d"))
+	t.Cleanup(func() { f.Close() })
+	at.NodeID = id
+	log := slog.New(slog.DiscardHandler)
+	return claimant{&Node{cfg: at, folder: f, log: log, trust: newTrust(id, f, fsm.NewStore().View, log)}, t}
+}
+
+func (c claimant) admitted(addr, token string) error {
+	c.t.Helper()
+	k, err := pki.ParseToken(token)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	_, err = c.untilAdmitted(ctx, addr, k)
+	return err
+}
+
+// TestLeaveOutlivesARestart: a node that was down while it was to leave goes on with that
+// when it is up again, and ends, also where it has left meanwhile and knows nothing of it.
+func TestLeaveOutlivesARestart(t *testing.T) {
+	nodes := together(t, "n1", "n2", "n3")
+	one, three := nodes[0], nodes[2]
+	asThree := three.asNode(one)
+	three.stop()
+	one.shows("n3", func(n api.NodeInfo) bool { return n.Status == fsm.NodeDead })
+	one.until("it is to leave", func(ctx context.Context) error {
+		v, err := asThree.Table(ctx)
+		if err != nil {
+			return err
+		}
+		n, _ := v.Node("n3")
+		_, err = asThree.Propose(ctx, fsm.SetNodeStatus{ID: "n3", Seen: n.Index, Status: fsm.NodeDraining, Reason: "it was told to leave", By: "root on n3"})
+		return err
+	})
+	// It is called dead before the leader looks for who may go, unless both looks fall apart.
+	one.shows("n3", func(n api.NodeInfo) bool { return n.Status == fsm.NodeDead || n.Status == fsm.NodeLeft })
+	for _, when := range []string{"on its way", "when it has left"} {
+		three.ends(when)
+		if n, err := one.node(t.Context(), "n3"); err != nil || n.Status != fsm.NodeLeft {
+			t.Errorf("%s: %+v, %v", when, n, err)
+		}
+		aside, err := filepath.Glob(filepath.Join(three.cfg.DataDir, "left-*", "*"))
+		if err != nil || len(aside) < 2 {
+			t.Fatalf("%s: its data are not set aside: %v, %v", when, aside, err)
+		}
+		for _, path := range aside { // as if it had not heard of it
+			if err := os.Rename(path, filepath.Join(three.cfg.DataDir, filepath.Base(path))); err != nil {
 				t.Fatal(err)
 			}
-			d := begin(t, fresh, lost.cfg.Addr)
-			if _, err := d.Join(t.Context(), one.cfg.APIAddr, token.Token); err != nil {
-				t.Fatal(err)
-			}
-			d.until("ready", d.ready)
-			one.shows(fresh, func(n api.NodeInfo) bool { return n.Role == "voter" && n.Status == fsm.NodeAlive && n.AppliedIndex > 0 })
-			one.shows("n3", func(n api.NodeInfo) bool { return n.Role == "nonvoter" && n.Status == fsm.NodeDead })
-			nodes[1].shows(fresh, func(n api.NodeInfo) bool { return n.Role == "voter" })
-		})
+		}
+	}
+}
+
+// ends runs a node that is stopped, until it ends by itself.
+func (d *daemon) ends(when string) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := Run(ctx, d.life()); err != nil || ctx.Err() != nil {
+		d.t.Fatalf("%s: %s it does not end by itself: %v, %v", d.cfg.NodeID, when, err, ctx.Err())
 	}
 }
 

@@ -55,6 +55,8 @@ type Node struct {
 	}
 	// leaving ends the node's run after it has left the cluster.
 	leaving context.CancelCauseFunc
+	// life ends when this node is to stop: for work that outlives the request for it.
+	life context.Context
 }
 
 // errLeft ends Run without an error: the node has left its cluster.

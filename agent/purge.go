@@ -25,39 +25,52 @@ func CheckEngine(ctx context.Context, cfg Config) error {
 	return e.Ping(ctx)
 }
 
-// Purge kills and removes every container of this node and the rules that guard their
-// ports, and returns how many. It
-// refuses while the node's daemon runs: that would start them again.
-func Purge(ctx context.Context, cfg Config) (int, error) {
+// Purge kills and removes every container of the node that the data folder is of, and
+// the rules that guard their ports. It returns that node's ID, which is empty where the
+// folder is of none, and how many containers there were. It refuses while the node's
+// daemon runs, which would start them again, and another node's folder than that of
+// cfg.NodeID, where that is given.
+func Purge(ctx context.Context, cfg Config) (node string, removed int, err error) {
 	f, err := openFolder(cfg.DataDir)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	defer f.Close()
 	id, ok, err := f.identity(cfg.NodeID)
 	if err != nil || !ok {
-		return 0, err
+		return "", 0, err
 	}
+	cfg.NodeID = id.NodeID
 	e, err := newEngine(cfg)
 	if err != nil {
-		return 0, err
+		return id.NodeID, 0, err
 	}
 	defer e.Close()
 	list, err := e.List(ctx, map[string]string{labelCluster: id.ClusterID, labelNode: id.NodeID})
 	if err != nil {
-		return 0, err
+		return id.NodeID, 0, err
 	}
 	for i, c := range list {
 		if err := e.Kill(ctx, c.ID); err != nil {
-			return i, fmt.Errorf("remove %s: %w", c.Name, err)
+			return id.NodeID, i, fmt.Errorf("remove %s: %w", c.Name, err)
 		}
+	}
+	if cfg.Firewall == firewallOff {
+		return id.NodeID, len(list), nil
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	// The address of its last run says whether it is a failure that rules can not be
+	// listed: on loopback there never were any.
+	if v, err := f.loadView(); err == nil && v != nil {
+		if self, ok := v.Node(id.NodeID); ok {
+			cfg.Addr = self.Addr
+		}
+	}
 	fw, err := newFirewall(cfg, id.ClusterID, nil)
-	if err == nil && cfg.Firewall != firewallOff {
+	if err == nil {
 		err = removeRules(ctx, fw)
 	}
-	return len(list), err
+	return id.NodeID, len(list), err
 }

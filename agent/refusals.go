@@ -108,7 +108,7 @@ func (r *refusals) tries(from string) (ended func(error), wait time.Duration, cr
 	}
 	return func(err error) {
 		own := err != nil
-		for _, other := range [...]error{api.ErrNoLeader, api.ErrUnknown, api.ErrNotMember, context.DeadlineExceeded, context.Canceled} {
+		for _, other := range [...]error{api.ErrNoLeader, api.ErrUnknown, api.ErrNotMember, api.ErrUnreachable, context.DeadlineExceeded, context.Canceled} {
 			own = own && !errors.Is(err, other)
 		}
 		if own {

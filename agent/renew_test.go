@@ -2,6 +2,7 @@ package agent
 
 import (
 	"log/slog"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,6 +72,34 @@ func TestCertificateThatHasEnded(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestWarningsSaySinceWhen of what ends.
+func TestWarningsSaySinceWhen(t *testing.T) {
+	r := newRealm(t)
+	n := &Node{trust: r.node("n1")}
+	cert := n.trust.live.Get().Cert.NotAfter
+	cas, err := authorities(r.store.View())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := cas[0].NotAfter
+	for _, c := range []struct {
+		now  time.Time
+		want map[string]time.Time
+	}{
+		{cert.Add(-warnCertificate), nil},
+		{cert.Add(-warnCertificate + time.Hour), map[string]time.Time{"certificate": cert.Add(-warnCertificate)}},
+		{ca.Add(-warnCA + time.Hour), map[string]time.Time{"certificate": cert.Add(-warnCertificate), "CA": ca.Add(-warnCA)}},
+	} {
+		got := map[string]time.Time{}
+		for _, i := range n.impairedKeys(r.store.View(), c.now) {
+			got[i.What] = i.Since
+		}
+		if !maps.EqualFunc(got, c.want, time.Time.Equal) {
+			t.Errorf("at %s: %v, want %v", c.now, got, c.want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"slices"
@@ -123,17 +124,73 @@ func (n *Node) exchange(ctx context.Context) exchange {
 }
 
 // RotateCA implements api.Truster: a new CA is trusted; the leader does the rest.
-func (n *Node) RotateCA(ctx context.Context, by string) error {
+func (n *Node) RotateCA(ctx context.Context, by string, key crypto.PublicKey) (api.Rotated, error) {
 	v := n.view()
 	if n.clusterID() == "" {
-		return fmt.Errorf("%w: run 'orchctl init', or 'orchctl join'", api.ErrNotMember)
+		return api.Rotated{}, fmt.Errorf("%w: run 'orchctl init', or 'orchctl join'", api.ErrNotMember)
 	}
 	a, err := newAuthority(n.clusterID(), n.trust.clusterKey())
 	if err != nil {
-		return err
+		return api.Rotated{}, err
 	}
 	_, err = n.Propose(ctx, fsm.AddAuthority{Seen: v.Trust.Index, Authority: a, By: by})
-	return err
+	if err != nil && !errors.Is(err, fsm.ErrExists) {
+		return api.Rotated{}, err
+	}
+	out := api.Rotated{Begun: err == nil}
+	if key == nil {
+		return out, nil
+	}
+	out.Certificate, out.Authorities, err = n.certifyAnew(ctx, by, key)
+	return out, err
+}
+
+// certifyAnew makes a person who has a grant a certificate of the newest CA, for the same
+// key and until the same day. Every node that answers trusts it by then.
+func (n *Node) certifyAnew(ctx context.Context, name string, key crypto.PublicKey) (cert, cas []byte, err error) {
+	if err := n.caughtUp(ctx); err != nil {
+		return nil, nil, fmt.Errorf("%w: type the command again", err)
+	}
+	v := n.committed()
+	who := pki.Identity{Cluster: n.clusterID(), Person: name}
+	if who.Key, err = pki.KeyDigest(key); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", api.ErrBad, err)
+	}
+	p, ok := v.Trust.Person(name)
+	if !ok || p.Key != who.Key { // revoked since the request came
+		return nil, nil, n.trust.check(who)
+	}
+	n.untilFollowed(ctx, v.Trust.Index)
+	made, err := n.trust.sign(v, who, key, time.Until(time.UnixMilli(p.Until)))
+	if err != nil {
+		return nil, nil, err
+	}
+	trusted, err := authorities(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pki.EncodeCerts(made), pki.EncodeCerts(trusted...), nil
+}
+
+// untilFollowed waits until every node that answers uses the keys of a Trust.Index, for
+// knownWithin at the most.
+func (n *Node) untilFollowed(ctx context.Context, index uint64) {
+	ctx, cancel := context.WithTimeout(ctx, knownWithin)
+	defer cancel()
+	for {
+		behind := false
+		for _, followed := range n.exchange(ctx).followed {
+			behind = behind || followed < index
+		}
+		if !behind {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(joinInterval):
+		}
+	}
 }
 
 // RotateGossip implements api.Truster.

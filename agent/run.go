@@ -64,8 +64,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer eng.Close()
 	ctx, n.leaving = context.WithCancelCause(ctx)
 	defer n.leaving(nil)
+	n.life = ctx
 	if err := n.open(); err != nil {
 		return err
+	}
+	if err := n.finishRecovery(); err != nil {
+		return errors.Join(err, n.raft.Close(context.Background()))
 	}
 	n.wire(eng)
 	listeners, err := n.listen()

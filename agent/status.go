@@ -53,6 +53,9 @@ func (n *Node) Report() api.Report {
 	r.LastTerm, r.LastIndex = n.raft.Holds()
 	since := n.raft.Leaderless()
 	r.NoLeader = !since.IsZero() && time.Since(since) >= relayAfter // no mere election
+	if since.IsZero() {
+		r.Leader, _ = n.raft.Leader()
+	}
 	r.TrustIndex, _, _ = n.trust.state()
 	for _, l := range n.proxy.InFlight() {
 		r.InFlight = append(r.InFlight, api.Load{Service: l.Service, Number: l.Number, Generation: l.Generation, InFlight: l.InFlight})
@@ -258,13 +261,13 @@ func (n *Node) impairedKeys(v *fsm.State, now time.Time) (out []api.Impairment) 
 			Meaning: fmt.Sprintf("this node keeps the keys that it has, and its certificate ends at %s; docs/operations.md, 'Expired certificate'", c.Cert.NotAfter.Format(time.RFC3339))})
 	}
 	if left := c.Cert.NotAfter.Sub(now); left < warnCertificate {
-		out = append(out, api.Impairment{What: "certificate", Reason: fmt.Sprintf("it ends at %s", c.Cert.NotAfter.Format(time.RFC3339)),
+		out = append(out, api.Impairment{What: "certificate", Reason: fmt.Sprintf("it ends at %s", c.Cert.NotAfter.Format(time.RFC3339)), Since: c.Cert.NotAfter.Add(-warnCertificate),
 			Meaning: "after that no node speaks to this one; it renews by itself once this node has caught up: docs/operations.md, 'Expired certificate'"})
 	}
 	cas, err := authorities(v)
 	for i, ca := range cas {
 		if err == nil && v.Trust.Authorities[i].Digest == v.Trust.Signer && ca.NotAfter.Sub(now) < warnCA {
-			out = append(out, api.Impairment{What: "CA", Reason: fmt.Sprintf("it ends at %s", ca.NotAfter.Format(time.RFC3339)),
+			out = append(out, api.Impairment{What: "CA", Reason: fmt.Sprintf("it ends at %s", ca.NotAfter.Format(time.RFC3339)), Since: ca.NotAfter.Add(-warnCA),
 				Meaning: "'orchctl ca rotate' makes a new one while everything goes on"})
 		}
 	}

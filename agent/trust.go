@@ -116,6 +116,8 @@ func (t *trust) check(who pki.Identity) error {
 	r, gone := v.Trust.Revocation(who.Key)
 	n, ok := v.Node(who.Node)
 	switch {
+	case gone && r.Left && !r.Lost:
+		return fmt.Errorf("%w: node %s was told to leave, and has left: it may join anew with an empty data folder", api.ErrRemoved, who.Node)
 	case gone && r.Left, !gone && ok && n.Key == who.Key && n.Status == fsm.NodeLeft:
 		return fmt.Errorf("node %s %w: stop orchd there, move its data folder away and join anew", who.Node, api.ErrLeft)
 	case gone:
@@ -185,9 +187,14 @@ func (t *trust) dialRaft(ctx context.Context, addr, expected string) (net.Conn, 
 	return t.conns.Dial(ctx, addr, t.live.Client(expected, t.checkNode))
 }
 
-// sign makes a certificate with the CA that signs.
+// sign makes a certificate with the CA that signs. A person's is of the newest CA: nobody
+// makes it anew, and one of the old CA would end with the exchange that is under way.
 func (t *trust) sign(v *fsm.State, who pki.Identity, public any, life time.Duration) (*x509.Certificate, error) {
-	a, ok := v.Trust.Authority(v.Trust.Signer)
+	signer := v.Trust.Signer
+	if n := len(v.Trust.Authorities); who.Person != "" && n > 0 {
+		signer = v.Trust.Authorities[n-1].Digest
+	}
+	a, ok := v.Trust.Authority(signer)
 	if !ok {
 		return nil, errors.New("this node does not know the cluster's CA yet; try again when it has caught up")
 	}

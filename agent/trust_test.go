@@ -110,14 +110,17 @@ func TestWhoIsLetIn(t *testing.T) {
 	r.node("n3")
 	r.node("n4")
 	r.node("n5")
+	r.node("n6")
 	v := r.store.View()
 	key := func(id string) string { n, _ := v.Node(id); return n.Key }
 	seen := func(id string) uint64 { n, _ := r.store.View().Node(id); return n.Index }
-	k2, k3, k4, k5 := key("n2"), key("n3"), key("n4"), key("n5")
+	k2, k3, k4, k5, k6 := key("n2"), key("n3"), key("n4"), key("n5"), key("n6")
 	r.do(fsm.SetNodeStatus{ID: "n3", Seen: seen("n3"), Status: fsm.NodeLeft})
 	r.do(fsm.SetNodeStatus{ID: "n4", Seen: seen("n4"), Status: fsm.NodeLeft, Revoke: true})
 	r.do(fsm.RemoveNode{ID: "n4"})
 	r.do(fsm.SetNodeStatus{ID: "n5", Seen: seen("n5"), Status: fsm.NodeLeft, Revoke: true})
+	r.do(fsm.SetNodeStatus{ID: "n6", Seen: seen("n6"), Status: fsm.NodeDraining})
+	r.do(fsm.SetNodeStatus{ID: "n6", Seen: seen("n6"), Status: fsm.NodeLeft})
 	r.do(fsm.Grant{Person: fsm.Person{Name: "bob", Role: fsm.RoleRead, Key: "kb"}})
 	for name, c := range map[string]struct {
 		who  pki.Identity
@@ -128,6 +131,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		"one that this table has not":    {pki.Identity{Node: "n9", Key: "k9"}, nil, api.ErrForbidden},
 		"one with another key":           {pki.Identity{Node: "n2", Key: "k9"}, nil, api.ErrForbidden},
 		"one that has left":              {pki.Identity{Node: "n3", Key: k3}, api.ErrLeft, api.ErrLeft},
+		"one that was told to leave":     {pki.Identity{Node: "n6", Key: k6}, api.ErrRemoved, api.ErrRemoved},
 		"one that joined anew after":     {pki.Identity{Node: "n3", Key: "k9"}, nil, api.ErrForbidden},
 		"one that was removed":           {pki.Identity{Node: "n4", Key: k4}, api.ErrRemoved, api.ErrRemoved},
 		"one whose containers go yet":    {pki.Identity{Node: "n5", Key: k5}, api.ErrRemoved, api.ErrRemoved},

@@ -21,7 +21,7 @@ func (c PutNode) apply(d *draft) (any, error) {
 		return nil, fmt.Errorf("%w: the key of node %s is shut out: start with an empty data folder, which makes a new key", ErrRefused, n.ID)
 	}
 	if !ok {
-		n.Status, n.Reason, n.Since, n.Index, n.DrainDeadline = NodeAlive, "", d.Stamp, d.index, 0
+		n = n.Keeping(Node{Status: NodeAlive, Since: d.Stamp, Index: d.index})
 		d.Nodes = slices.Insert(slices.Clone(d.Nodes), i, n)
 		d.event("node-joined", "", 0, n.ID, n.Addr)
 		return nil, nil
@@ -39,7 +39,7 @@ func (c PutNode) apply(d *draft) (any, error) {
 	if moved && !old.Status.gone() {
 		return nil, fmt.Errorf("%w: node %s is %s at %s; choose another ID, or stop that node first", ErrExists, n.ID, old.Status, old.RaftAddr)
 	}
-	n.Status, n.Reason, n.Since, n.Index, n.DrainDeadline = old.Status, old.Reason, old.Since, old.Index, old.DrainDeadline
+	n = n.Keeping(old)
 	if n.Status == NodeLeft {
 		n.Status, n.Reason, n.DrainDeadline = NodeAlive, "", 0
 	}
@@ -58,14 +58,13 @@ func (c PutNode) apply(d *draft) (any, error) {
 
 // addrFree says whether another node that is not gone holds an address of n.
 func (d *draft) addrFree(n Node) error {
-	for _, o := range d.Nodes {
-		same := o.RaftAddr == n.RaftAddr || o.APIAddr == n.APIAddr
-		if o.ID != n.ID && same && !o.Status.gone() {
-			return fmt.Errorf("%w: %s or %s is held by node %s (%s); give this node another address, or remove %s first",
-				ErrAddrInUse, n.RaftAddr, n.APIAddr, o.ID, o.Status, o.ID)
-		}
+	held := d.Holders(n)
+	if len(held) == 0 {
+		return nil
 	}
-	return nil
+	o := held[0]
+	return fmt.Errorf("%w: %s or %s is held by node %s (%s); give this node another address, or remove %s first",
+		ErrAddrInUse, n.RaftAddr, n.APIAddr, o.ID, o.Status, o.ID)
 }
 
 func (c SetNodeStatus) apply(d *draft) (any, error) {
@@ -91,6 +90,7 @@ func (c SetNodeStatus) apply(d *draft) (any, error) {
 	}
 	d.Nodes = slices.Clone(d.Nodes)
 	n := &d.Nodes[i]
+	n.Leaves = n.ToldToLeave() && c.Status == NodeDead
 	n.Status, n.Reason, n.Since, n.Index = c.Status, clip(c.Reason), d.Stamp, d.index
 	d.event("node-"+string(c.Status), "", 0, c.ID, c.Reason)
 	return nil, nil

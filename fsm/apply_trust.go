@@ -122,7 +122,7 @@ func (d *draft) revokeKey(n Node, left bool) error {
 	if n.Key == "" {
 		return nil
 	}
-	r := Revocation{Key: n.Key, Node: n.ID, Since: d.Stamp, Left: left, Lost: left && n.Status != NodeDraining}
+	r := Revocation{Key: n.Key, Node: n.ID, Since: d.Stamp, Left: left, Lost: left && !n.ToldToLeave()}
 	i, ok := findRevocation(d.Trust.Revoked, n.Key)
 	switch {
 	case ok && (left || !d.Trust.Revoked[i].Left):

@@ -128,7 +128,7 @@ func TestGoldenCommands(t *testing.T) {
 }
 
 // decidedElsewhere are fields of Node that a PutNode carries and apply sets.
-var decidedElsewhere = map[string]bool{"Node.Status": true, "Node.Reason": true, "Node.Since": true, "Node.Index": true, "Node.DrainDeadline": true, "Person.Since": true}
+var decidedElsewhere = map[string]bool{"Node.Status": true, "Node.Reason": true, "Node.Since": true, "Node.Index": true, "Node.DrainDeadline": true, "Node.Leaves": true, "Person.Since": true}
 
 // fields visits each field of a struct and of what it holds, as Type.Field.
 func fields(v reflect.Value, visit func(name string, zero bool)) {
@@ -182,8 +182,9 @@ func TestGoldenSnapshotOfEverything(t *testing.T) {
 		},
 	}
 	later := &State{Applied: 1, Trust: Trust{Revoked: []Revocation{{Key: "99cc", Node: "n9", Since: 1_700_000_000_000, Left: true, Lost: true}}}}
+	leaves := &State{Applied: 1, Nodes: []Node{{ID: "n1", Status: NodeDead, Leaves: true}}}
 	set := map[string]bool{}
-	for _, s := range []*State{s, later} {
+	for _, s := range []*State{s, later, leaves} {
 		fields(reflect.ValueOf(*s), func(name string, zero bool) { set[name] = set[name] || !zero })
 	}
 	for name, ok := range set {
@@ -191,7 +192,7 @@ func TestGoldenSnapshotOfEverything(t *testing.T) {
 			t.Errorf("%s is not set; put it into a fixture beside this one", name)
 		}
 	}
-	for name, s := range map[string]*State{"snapshot-2": s, "snapshot-3": later} {
+	for name, s := range map[string]*State{"snapshot-2": s, "snapshot-3": later, "snapshot-4": leaves} {
 		data := snapshotBytes(t, s)
 		released := golden(t, name, data)
 		if !bytes.Equal(released, data) {

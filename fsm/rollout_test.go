@@ -241,6 +241,36 @@ func TestDrainNode(t *testing.T) {
 	}
 }
 
+// TestLeaveOutlivesADeath: a node that dies on its way out is on it still.
+func TestLeaveOutlivesADeath(t *testing.T) {
+	s := table(t)
+	to := func(status NodeStatus, leaves bool) {
+		t.Helper()
+		s = must(t, s, SetNodeStatus{ID: "n1", Seen: s.Applied, Status: status})
+		if n, _ := s.Node("n1"); n.ToldToLeave() != leaves || n.Leaving() != leaves || n.Leaves && n.Status != NodeDead {
+			t.Errorf("%s, to leave %t: %+v", status, leaves, n)
+		}
+	}
+	to(NodeDead, false)
+	to(NodeAlive, false)
+	to(NodeDraining, true)
+	to(NodeDead, true)
+	to(NodeDead, true) // said twice
+	n, _ := s.Node("n1")
+	n.Leaves, n.Version = false, "2"
+	s = must(t, s, PutNode{Node: n})
+	if n, _ := s.Node("n1"); !n.Leaves {
+		t.Errorf("after a word of its own: %+v", n)
+	}
+	to(NodeDraining, true)
+	to(NodeDead, true)
+	to(NodeLeft, false)
+	s = must(t, s, PutNode{Node: n})
+	if n, _ := s.Node("n1"); n.Leaving() || n.Status != NodeAlive {
+		t.Errorf("joined anew: %+v", n)
+	}
+}
+
 // TestRowsAreNeverLost: whatever happens to a row that is to begin anew, it does so
 // under its number, or its service is to go.
 func TestRowsAreNeverLost(t *testing.T) {

@@ -218,6 +218,9 @@ type Node struct {
 	// DrainDeadline is set while the node shall have no containers: the stamp (ms)
 	// at which they go without waiting for a stand-in.
 	DrainDeadline int64 `json:"drain_deadline,omitempty"`
+	// Leaves is set while a node that was told to leave is dead: it goes on with that
+	// when it returns.
+	Leaves bool `json:"leaves,omitempty"`
 	// Key is the digest of the public key that its certificate is for.
 	Key   string `json:"key,omitempty"`
 	Index uint64 `json:"index"`

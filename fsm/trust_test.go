@@ -97,6 +97,13 @@ func TestKeyOfOneThatLeft(t *testing.T) {
 	if r, ok := s.Trust.Revocation("k2"); !ok || !r.Left || r.Lost || r.At() != s.Stamp {
 		t.Errorf("it was told to leave: %+v, %v", r, ok)
 	}
+	died := must(t, must(t, lost, PutNode{Node: joiner("n3", "k3")}), SetNodeStatus{ID: "n3", Seen: lost.Applied + 1, Status: NodeDraining})
+	for _, status := range []NodeStatus{NodeDead, NodeLeft} {
+		died = must(t, died, SetNodeStatus{ID: "n3", Seen: died.Applied, Status: status})
+	}
+	if r, ok := died.Trust.Revocation("k3"); !ok || !r.Left || r.Lost {
+		t.Errorf("it was told to leave, and died: %+v, %v", r, ok)
+	}
 	refuse(t, s, PutNode{Node: joiner("n2", "k2")}, ErrRefused, "shut out")
 	refuse(t, s, PutNode{Node: joiner("n2", "")}, ErrRefused, "shut out")
 	refuse(t, s, PutNode{Node: joiner("n9", "k2")}, ErrRefused, "shut out")

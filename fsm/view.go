@@ -133,7 +133,25 @@ func (sv Service) SpecOf(row Container) Spec {
 }
 
 // Leaving says whether a node shall have no containers: it drains, or is to leave.
-func (n Node) Leaving() bool { return n.Status == NodeDraining || n.DrainDeadline != 0 }
+func (n Node) Leaving() bool { return n.ToldToLeave() || n.DrainDeadline != 0 }
+
+// ToldToLeave says whether a node is on its way out of the cluster, dead or not.
+func (n Node) ToldToLeave() bool { return n.Status == NodeDraining || n.Leaves }
+
+// Keeping returns n, as a node tells of itself, with the columns of old that are not its
+// own to tell.
+func (n Node) Keeping(old Node) Node {
+	n.Status, n.Reason, n.Since, n.Index = old.Status, old.Reason, old.Since, old.Index
+	n.DrainDeadline, n.Leaves = old.DrainDeadline, old.Leaves
+	return n
+}
+
+// Holders are the nodes besides n that have an address of n and are not gone.
+func (s *State) Holders(n Node) []Node {
+	return filter(s.Nodes, func(o Node) bool {
+		return o.ID != n.ID && (o.RaftAddr == n.RaftAddr || o.APIAddr == n.APIAddr) && !o.Status.gone()
+	})
+}
 
 // Row names this version of c for a command that is born from it.
 func (c Container) Row() Row {

@@ -11,7 +11,7 @@ type Recovery struct {
 	ClusterID string     `json:"cluster_id"`
 	Node      string     `json:"node"`   // the one that is asked
 	Leader    string     `json:"leader"` // empty: there is none, which is why one recovers
-	Epoch     uint64     `json:"epoch"`  // recoveries so far
+	Epoch     uint64     `json:"epoch"`  // number of the newest recovery, 0 before the first; a later one has a higher
 	Holds     Holding    `json:"holds"`
 	Members   []Survivor `json:"members"` // the others that have or had a vote, or were to get one
 	Services  int        `json:"services"`
@@ -39,6 +39,7 @@ type Survivor struct {
 	Voter   bool    `json:"voter"`
 	Answers bool    `json:"answers"`
 	Holds   Holding `json:"holds"`
+	Leader  string  `json:"leader,omitempty"` // whom it follows; then there may be a quorum that this node does not hear
 }
 
 // RecoverOrder makes a cluster of the survivors. It names what the person who gives it
@@ -59,6 +60,8 @@ type FollowOrder struct {
 // Recoverer makes a cluster again whose quorum is lost for good.
 type Recoverer interface {
 	Recovery(ctx context.Context) (Recovery, error)
+	// Recover refuses what must not be recovered within ctx; what it has begun it brings
+	// to an end, also after that.
 	Recover(ctx context.Context, o RecoverOrder, by string) (Recovery, error)
 	// Follow is asked by the node that was recovered.
 	Follow(ctx context.Context, o FollowOrder) error
@@ -75,7 +78,7 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), joinTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), joinTimeout) // for the questions that come first
 	defer cancel()
 	p, err := s.node.Recover(ctx, o, s.by(r))
 	reply(w, p, err)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -26,8 +27,9 @@ type Truster interface {
 	// Unconfirmed names the nodes that do not say within a moment that they have
 	// applied all that this one has.
 	Unconfirmed(ctx context.Context) []string
-	// RotateCA and RotateGossip begin an exchange that the leader ends.
-	RotateCA(ctx context.Context, by string) error
+	// RotateCA and RotateGossip begin an exchange that the leader ends. key is that of the
+	// person who asks, whose certificate would end with it; nil on the socket.
+	RotateCA(ctx context.Context, by string, key crypto.PublicKey) (Rotated, error)
 	RotateGossip(ctx context.Context, by string) error
 	// Seal hides the secret values of a spec; those that are sealed already it checks.
 	Seal(s fsm.Spec) (fsm.Spec, error)
@@ -82,6 +84,15 @@ type Granted struct {
 	Authorities []byte    `json:"authorities"` // PEM
 	Addrs       []string  `json:"addrs"`       // of the API of every node
 	Until       time.Time `json:"until"`
+}
+
+// Rotated says that a new CA is trusted beside the one that signs.
+type Rotated struct {
+	Begun bool `json:"begun"` // false where an exchange was under way already
+	// Certificate of the new CA for the key and the grant of the person who asked, and the
+	// CAs to trust with it; both empty on the socket.
+	Certificate []byte `json:"certificate,omitempty"` // PEM
+	Authorities []byte `json:"authorities,omitempty"` // PEM
 }
 
 // Trust is who may take part, without secrets.
@@ -171,7 +182,16 @@ func (s *Server) trustRoutes(read, admin, join func(pattern string, h http.Handl
 		}))
 	})
 	admin("POST /v1/ca/rotate", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, struct{}{}, retry(r.Context(), false, func(ctx context.Context, _ bool) error { return s.node.RotateCA(ctx, s.by(r)) }))
+		var key crypto.PublicKey
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			key = r.TLS.PeerCertificates[0].PublicKey
+		}
+		var done Rotated
+		err := retry(r.Context(), false, func(ctx context.Context, _ bool) (err error) {
+			done, err = s.node.RotateCA(ctx, s.by(r), key)
+			return err
+		})
+		reply(w, done, err)
 	})
 	admin("POST /v1/gossip/rotate", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, retry(r.Context(), false, func(ctx context.Context, _ bool) error { return s.node.RotateGossip(ctx, s.by(r)) }))
@@ -295,8 +315,8 @@ func (c *Client) Revoke(ctx context.Context, name string) (o ShutOut, err error)
 }
 
 // RotateCA begins the exchange of the CA.
-func (c *Client) RotateCA(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/ca/rotate", nil, nil)
+func (c *Client) RotateCA(ctx context.Context) (r Rotated, err error) {
+	return r, c.call(ctx, http.MethodPost, "/v1/ca/rotate", nil, &r)
 }
 
 // RotateGossip begins the exchange of the key of gossip.

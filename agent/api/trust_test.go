@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -232,10 +233,12 @@ func (n *one) MayTry(string) (func(error), error) {
 }
 func (*one) Unconfirmed(context.Context) []string         { return []string{"n7"} }
 func (*one) Revoke(context.Context, string, string) error { return fsm.ErrNoSuchPerson }
-func (*one) RotateCA(context.Context, string) error       { return ErrNotMember }
 func (*one) RotateGossip(context.Context, string) error   { return ErrNotMember }
-func (*one) Seal(s fsm.Spec) (fsm.Spec, error)            { return s, nil }
-func (*one) TakeVote(context.Context, string) error       { return ErrNoLeader }
+func (*one) RotateCA(context.Context, string, crypto.PublicKey) (Rotated, error) {
+	return Rotated{}, ErrNotMember
+}
+func (*one) Seal(s fsm.Spec) (fsm.Spec, error)      { return s, nil }
+func (*one) TakeVote(context.Context, string) error { return ErrNoLeader }
 
 // TestOnlyHere: a page whose name has come to mean loopback reads nothing.
 func TestOnlyHere(t *testing.T) {

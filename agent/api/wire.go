@@ -110,6 +110,8 @@ type Report struct {
 	// NoLeader: it has heard no leader for longer than an election takes; where there is
 	// one, its Raft port is shut, and it acknowledges nothing either.
 	NoLeader bool `json:"no_leader,omitempty"`
+	// Leader is whom its Raft follows at the moment, empty for nobody.
+	Leader string `json:"leader,omitempty"`
 }
 
 // Load is the number of requests a node has in flight on a row.
@@ -131,7 +133,7 @@ type RowRef struct {
 type Admission struct {
 	ClusterID string     `json:"cluster_id"`
 	Nodes     []fsm.Node `json:"nodes"`
-	Epoch     uint64     `json:"epoch,omitempty"` // recoveries of the cluster so far
+	Epoch     uint64     `json:"epoch,omitempty"` // number of the newest recovery of the cluster
 	// Token lets further nodes in; init alone says it.
 	Token JoinToken `json:"token,omitzero"`
 }

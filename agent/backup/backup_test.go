@@ -3,6 +3,7 @@ package backup
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -146,7 +147,19 @@ func FuzzRead(f *testing.F) {
 
 func TestPlaceKeepsTheNewest(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "snapshots")
-	p, err := OpenPlace(t.Context(), dir)
+	kept := keepsTheNewest(t, dir)
+	for name, mode := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, kept[0]): 0o600} {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+// keepsTheNewest puts five files into an empty place, beside some of others, and has all
+// but the newest two removed, which it returns.
+func keepsTheNewest(t *testing.T, to string) []string {
+	t.Helper()
+	p, err := OpenPlace(t.Context(), to)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,13 +170,13 @@ func TestPlaceKeepsTheNewest(t *testing.T) {
 	}
 	for i := range 5 {
 		m := Meta{ClusterID: clusterID, TakenAt: start.Add(time.Duration(i) * time.Hour), Index: uint64(100 - i)} // time counts, not the index
-		if err := p.Put(t.Context(), m.Name(), []byte("x")); err != nil {
+		if err := p.Put(t.Context(), m.Name(), []byte(m.Name())); err != nil {
 			t.Fatal(err)
 		}
 	}
 	foreign := []string{"orch-ff-20250101T000000Z-1.snap", "orch-" + clusterID + "-notes.txt", "mine.snap"}
 	for _, name := range foreign {
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+		if err := p.bucket.WriteAll(t.Context(), name, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -172,21 +185,22 @@ func TestPlaceKeepsTheNewest(t *testing.T) {
 	}
 	names, err := p.List(t.Context(), clusterID, start.Add(5*time.Hour))
 	if err != nil || len(names) != 2 || !strings.Contains(names[0], "T030000Z-97") || !strings.Contains(names[1], "T040000Z-96") {
-		t.Errorf("kept %v, %v", names, err)
+		t.Fatalf("kept %v, %v", names, err)
+	}
+	for _, name := range names {
+		if b, err := p.bucket.ReadAll(t.Context(), name); err != nil || string(b) != name {
+			t.Errorf("%s holds %q, %v", name, b, err)
+		}
 	}
 	if at, err := p.Newest(t.Context(), clusterID, start.Add(5*time.Hour)); err != nil || !at.Equal(start.Add(4*time.Hour)) {
 		t.Errorf("newest %v, %v", at, err)
 	}
 	for _, name := range foreign {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			t.Errorf("a file of somebody else is gone: %v", err)
+		if there, err := p.bucket.Exists(t.Context(), name); err != nil || !there {
+			t.Errorf("%s, which is of somebody else, is gone: %v", name, err)
 		}
 	}
-	for name, mode := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, names[0]): 0o600} {
-		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != mode {
-			t.Errorf("%s: %v, %v", name, info.Mode(), err)
-		}
-	}
+	return names
 }
 
 // TestNobodyElseReadsAFile at any moment, whatever the umask: it is made with its mode,
@@ -248,6 +262,25 @@ func TestNobodyElseReadsAFile(t *testing.T) {
 	}
 }
 
+// TestFolderOfAnotherUser is no place for files: its owner may put others in theirs.
+func TestFolderOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("only root may give folders away")
+		}
+		t.Skip("only root may give folders away")
+	}
+	for _, mode := range []os.FileMode{0o700, 0o777 | os.ModeSticky} {
+		dir := t.TempDir()
+		if err := errors.Join(os.Chmod(dir, mode), os.Chown(dir, 65534, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenPlace(t.Context(), dir); !errors.Is(err, ErrPlace) || !strings.Contains(err.Error(), "chown 0 "+dir) {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
+
 func TestPlacesThatAreNone(t *testing.T) {
 	for _, to := range []string{"", "snapshots", "../x", "s3://", "ftp://h/x", "s3://key:secret@bucket", "file:///tmp"} {
 		if _, err := OpenPlace(t.Context(), to); !errors.Is(err, ErrPlace) || !strings.Contains(err.Error(), "absolute path") {
@@ -261,8 +294,8 @@ type node struct {
 	v     *fsm.State
 }
 
-func (n *node) Leads() bool      { return n.leads.Load() }
-func (n *node) View() *fsm.State { return n.v }
+func (n *node) Leads() bool                              { return n.leads.Load() }
+func (n *node) View(context.Context) (*fsm.State, error) { return n.v, nil }
 
 func files(t *testing.T, dir string) []string {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"gocloud.dev/blob"
@@ -53,12 +54,17 @@ func OpenPlace(ctx context.Context, to string) (*Place, error) {
 	return &Place{b, to}, nil
 }
 
-// ownFolder refuses a folder in which others could put files in the place of ours. What
-// they may list there is names: the files themselves are for this user alone.
+// ownFolder refuses a folder in which others could put files in the place of ours: the
+// owner of one may do so whatever its mode. What they may list there is names: the files
+// themselves are for this user alone.
 func ownFolder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	own, uid := info.Sys().(*syscall.Stat_t).Uid, os.Geteuid() // Linux gives nothing else
+	if own != 0 && int(own) != uid {
+		return fmt.Errorf("%w: %s belongs to another user (uid %d), who can replace what is in it: run 'chown %d %s', or choose another folder", ErrPlace, dir, own, uid, dir)
 	}
 	if mode := info.Mode(); mode.Perm()&0o022 != 0 && mode&os.ModeSticky == 0 {
 		return fmt.Errorf("%w: others may write to %s (mode %04o): run 'chmod go-w %s'", ErrPlace, dir, mode.Perm(), dir)

@@ -17,7 +17,9 @@ import (
 type Source interface {
 	// Leads says whether this node is the one that keeps it now.
 	Leads() bool
-	View() *fsm.State
+	// View returns all that was committed before it was asked, for which it waits: a
+	// node that leads anew has not applied it yet.
+	View(ctx context.Context) (*fsm.State, error)
 }
 
 // Config of a schedule.
@@ -123,7 +125,10 @@ func (x *Schedule) put(ctx context.Context, last time.Time) (_ time.Time, err er
 		return last, err
 	}
 	defer p.Close()
-	v := x.source.View()
+	v, err := x.source.View(ctx)
+	if err != nil {
+		return last, err
+	}
 	if last.IsZero() { // the first look of this leader
 		if last, err = p.Newest(ctx, v.ClusterID, time.Now()); err != nil || !x.due(last) {
 			return last, err

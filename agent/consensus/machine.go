@@ -66,5 +66,14 @@ func (m *machine) load(r io.Reader) error {
 
 type machineSnapshot func(io.Writer) error
 
-func (s machineSnapshot) Persist(sink raft.SnapshotSink) error { return s(sink) }
-func (s machineSnapshot) Release()                             {}
+// Persist removes what it has written where it fails: RecoverCluster would leave it, on a
+// disk that may be full.
+func (s machineSnapshot) Persist(sink raft.SnapshotSink) error {
+	if err := s(sink); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return nil
+}
+
+// Release has nothing to do: the state is copied on write.
+func (s machineSnapshot) Release() {}

@@ -18,7 +18,8 @@ type job struct {
 	done chan error // 1-buffered
 }
 
-// atWatch has the watching goroutine run f. When ctx ends first f may still run.
+// atWatch has the watching goroutine run f, and waits for its end. Where ctx ends before
+// f is taken on, f does not run.
 func (n *Node) atWatch(ctx context.Context, f func() error) error {
 	j := job{do: f, done: make(chan error, 1)}
 	select {
@@ -52,15 +53,19 @@ func (n *Node) Holds() (term, index uint64) {
 // never were; what only the lost nodes had is lost. Readers of the Machine go on
 // meanwhile. scratch is an empty Machine, which is thrown away.
 //
+// before is called once that is on disk, and Raft starts when it has returned. Where it is
+// not called nothing has changed, and where it is there is no way back, whatever the error.
+//
 // It must be called on one node of a cluster only. The others must Forget before they
 // are heard again.
-func (n *Node) Recover(ctx context.Context, scratch Machine) error {
+func (n *Node) Recover(ctx context.Context, scratch Machine, before func()) error {
 	err := n.atWatch(ctx, func() error {
 		n.gate.hold()
 		defer n.gate.release()
 		if err := n.halt("it is recovered"); err != nil {
 			return err
 		}
+		last := n.raft.Load().LastIndex()
 		c := n.raftConfig()
 		c.NoSnapshotRestoreOnStart = false // scratch knows nothing yet
 		err := n.layStores()
@@ -69,12 +74,24 @@ func (n *Node) Recover(ctx context.Context, scratch Machine) error {
 				Suffrage: raft.Voter, ID: raft.ServerID(n.cfg.ID), Address: n.trans.LocalAddr(),
 			}}})
 		}
+		if err != nil && !n.recoveredFrom(last) {
+			return errors.Join(err, n.startAgain("it could not be recovered"))
+		}
+		before()
 		return errors.Join(err, n.startAgain("recovered: this node was made the only voter"))
 	})
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
 	return nil
+}
+
+// recoveredFrom says whether a snapshot of entry last, or of a later one, has this node
+// alone in its configuration. RecoverCluster is done when that snapshot has its name; it
+// may fail after that, for it goes on to remove what is older.
+func (n *Node) recoveredFrom(last uint64) bool {
+	snap, err := n.snaps.newest()
+	return err == nil && snap != nil && snap.Index >= last && len(snap.Configuration.Servers) == 1
 }
 
 // Forget sets the log, the votes and the snapshots aside, into a folder whose path it
@@ -96,16 +113,31 @@ func (n *Node) Forget(ctx context.Context) (aside string, err error) {
 	return aside, nil
 }
 
-// Exclude shuts this node's Raft connections for the rest of its life: the cluster
-// goes on without it. It does so once.
-func (n *Node) Exclude(reason string) {
+// Exclude shuts this node's Raft connections until Include: the cluster goes on without
+// it. It does so once, and says whether it was this time.
+func (n *Node) Exclude(reason string) bool {
 	w := &n.watching
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.excluded == nil {
-		w.excluded = &Impairment{What: "excluded", Reason: reason, Since: time.Now()}
-		n.gate.hold()
-		n.log.Error("excluded: this node takes no part in decisions any more", "reason", reason)
+	if w.excluded != nil {
+		return false
+	}
+	w.excluded = &Impairment{What: "excluded", Reason: reason, Since: time.Now()}
+	n.gate.hold()
+	n.log.Error("excluded: this node takes no part in decisions any more", "reason", reason)
+	return true
+}
+
+// Include takes Exclude back. The node must have forgotten its log since, or have been
+// recovered: what it was excluded for must not be heard.
+func (n *Node) Include(reason string) {
+	w := &n.watching
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.excluded != nil {
+		w.excluded = nil
+		n.gate.release()
+		n.log.Info("no longer excluded: this node takes part in decisions again", "reason", reason)
 	}
 }
 

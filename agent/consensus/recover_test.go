@@ -2,8 +2,11 @@ package consensus
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -22,7 +25,8 @@ func TestRecoverFromTheLastOne(t *testing.T) {
 		t.Fatal("committed by one of three")
 	}
 	until(t, "it does not lead any more", func() bool { return !leader.leading.Load() })
-	if err := leader.Recover(within(t, patience), &list{}); err != nil {
+	failsToRecover(t, leader)
+	if err := leader.Recover(within(t, patience), &list{}, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	c.servers = []*server{leader}
@@ -54,6 +58,54 @@ func TestRecoverFromTheLastOne(t *testing.T) {
 	c.agree("before", "never committed", "after", "after the restart")
 }
 
+// full is a machine whose snapshot finds no room on the disk.
+type full struct{ list }
+
+func (*full) Snapshot() func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(make([]byte, 1<<16))
+		return errors.Join(err, syscall.ENOSPC)
+	}
+}
+
+// failsToRecover: nothing has changed after it, and its rests take no room.
+func failsToRecover(t *testing.T, s *server) {
+	t.Helper()
+	err := s.Recover(within(t, patience), &full{}, func() { t.Error("it is said to be recovered") })
+	if err == nil || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		t.Errorf("recovered without room: %v", err)
+	}
+	if all, err := s.Members(); err != nil || len(all) != 3 {
+		t.Errorf("members %+v, %v", all, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(s.cfg.Dir, snapshotFolder, "*"+tmpSuffix)); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// RecoverCluster fails when the recovery is on disk already: that is told, for the next
+// start goes on from it.
+func TestRecoveredThoughItsLogCannotBeCut(t *testing.T) {
+	c, disks := faultyCluster(t, 1, nil)
+	c.propose("before")
+	s := c.leader()
+	disks[s.cfg.ID].fail(syscall.ENOSPC)
+	told, ended := false, make(chan error, 1)
+	go func() { ended <- s.Recover(within(t, patience), &list{}, func() { told = true }) }()
+	until(t, "it waits for room", func() bool { return s.Status().Fenced })
+	s.close(t)
+	if err := <-ended; err == nil {
+		t.Error("it is said that the log was cut")
+	}
+	disks[s.cfg.ID].fail(nil)
+	c.reopen(s)
+	c.propose("after")
+	c.agree("before", "after")
+	if snap, err := s.snaps.newest(); err != nil || snap == nil || !told {
+		t.Errorf("snapshot %+v, %v; told: %t", snap, err, told)
+	}
+}
+
 // Of two survivors one is recovered and the other forgets: its log is set aside, its
 // readers keep the last state, and it becomes a member again.
 func TestForgetAndFollow(t *testing.T) {
@@ -77,7 +129,7 @@ func TestForgetAndFollow(t *testing.T) {
 	if !other.list.has("before") {
 		t.Error("readers of the machine have lost the last state")
 	}
-	if err := kept.Recover(within(t, patience), &list{}); err != nil {
+	if err := kept.Recover(within(t, patience), &list{}, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	c.servers = []*server{kept, other}
@@ -91,13 +143,15 @@ func TestForgetAndFollow(t *testing.T) {
 	c.agree("before", "after")
 }
 
-// A node that the cluster goes on without is not heard by a majority that comes back.
+// A node that the cluster goes on without is not heard by a majority that comes back,
+// until it is included again.
 func TestExcludedIsNotHeard(t *testing.T) {
 	c := newCluster(t, 3, nil)
 	c.propose("before")
 	leader := c.leader()
-	leader.Exclude("the cluster was recovered without it")
-	leader.Exclude("twice is once")
+	if !leader.Exclude("the cluster was recovered without it") || leader.Exclude("twice is once") {
+		t.Error("it does not say when it was excluded")
+	}
 	c.propose("after", leader)
 	if leader.list.has("after") {
 		t.Error("it hears the cluster")
@@ -109,19 +163,25 @@ func TestExcludedIsNotHeard(t *testing.T) {
 	if len(s.Impaired) == 0 || s.Impaired[0].What != "excluded" || s.Impaired[0].Reason != "the cluster was recovered without it" {
 		t.Errorf("impaired %+v", s.Impaired)
 	}
+	leader.Include("it may be heard")
+	leader.Include("twice is once")
+	c.agree("before", "after")
+	if s := leader.Status(); len(s.Impaired) > 0 {
+		t.Errorf("impaired %+v", s.Impaired)
+	}
 }
 
 func TestRecoverNeedsALog(t *testing.T) {
 	c := &cluster{t: t}
 	s := c.open(c.config("n1"))
-	if err := s.Recover(within(t, patience), &list{}); err == nil {
+	if err := s.Recover(within(t, patience), &list{}, func() {}); err == nil {
 		t.Fatal("a node in no cluster was recovered")
 	}
 	if err := s.Bootstrap(within(t, patience)); err != nil {
 		t.Errorf("it is of no use any more: %v", err)
 	}
 	s.close(t)
-	if err := s.Recover(within(t, patience), &list{}); !errors.Is(err, ErrClosed) {
+	if err := s.Recover(within(t, patience), &list{}, func() {}); !errors.Is(err, ErrClosed) {
 		t.Errorf("recovered after its end: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,6 +197,50 @@ func TestDeadForADay(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	})
+}
+
+// TestLeaveOutlivesADeath: a daemon that is down while it leaves, whatever the reason,
+// is not taken for one that stays when it returns. What runs there is made elsewhere
+// meanwhile, and nothing of it comes back.
+func TestLeaveOutlivesADeath(t *testing.T) {
+	for name, containers := range map[string]bool{"its containers serve on": true, "its machine restarts": false} {
+		t.Run(name, func(t *testing.T) {
+			rolling(t, 6, nil, func(c *cluster, stop func()) {
+				c.set(func() { c.refuses["remove b"] = true }) // it is on its way for as long as that
+				b, _ := c.View().Node("b")
+				c.must(fsm.SetNodeStatus{ID: "b", Seen: b.Index, Status: fsm.NodeDraining, Reason: "it was told to leave"})
+				c.set(func() { c.gossip["b"], c.silent["b"] = "dead", true })
+				if !containers {
+					for _, r := range c.View().RowsOn("b") {
+						c.net.stop(address(r))
+					}
+				}
+				c.within(2*time.Second, "dead", status("b", fsm.NodeDead))
+				if said := Upcoming(c.View(), stamp(), nil); !slices.ContainsFunc(said, func(p Pending) bool {
+					return p.What == "remove node b" && strings.Contains(p.Reason, "as soon as it returns")
+				}) {
+					t.Errorf("pending: %+v", said)
+				}
+				moved := func(v *fsm.State) bool { return len(v.RowsOn("b")) == 0 && settled(6, "acts:1")(v) }
+				if containers {
+					moved = keeps(t, 6, 7, moved)
+				}
+				c.within(10*time.Second, "its rows are elsewhere", moved)
+				stop() // it is the table that remembers
+				_, stop = c.lead("c")
+				defer stop()
+				c.always(time.Minute, "it is waited for", status("b", fsm.NodeDead))
+				c.set(func() { c.gossip["b"], c.silent["b"], c.refuses["remove b"] = "alive", false, false })
+				c.within(2*time.Second, "it goes on to leave, and has left", func(v *fsm.State) bool {
+					if n, _ := v.Node("b"); n.Status == fsm.NodeAlive {
+						c.t.Fatal("it stays")
+					}
+					return status("b", fsm.NodeLeft)(v)
+				})
+				c.always(time.Minute, "and nothing moves back", func(v *fsm.State) bool { return len(v.RowsOn("b")) == 0 && settled(6, "acts:1")(v) })
+			})
+		})
+	}
 }
 
 func TestPlanNodes(t *testing.T) {

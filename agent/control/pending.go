@@ -96,7 +96,11 @@ func upcomingNode(v *fsm.State, n fsm.Node, now int64, unable map[string]string)
 	case n.Status == fsm.NodeDead && rows > 0 && reaped(n, now):
 		return Pending{"remove node " + n.ID, fmt.Sprintf("it has been dead for long; %d of its containers still answer and are to be made elsewhere first", rows), waiting}, true
 	case n.Status == fsm.NodeDead:
-		return Pending{"remove node " + n.ID, "it is dead, and loses its vote unless it returns", max(0, n.Since+reapAfter.Milliseconds()-now)}, true
+		why := "it is dead, and loses its vote unless it returns"
+		if n.Leaves {
+			why = "it was told to leave, and is dead: it goes on with that as soon as it returns, and loses its vote if it does not"
+		}
+		return Pending{"remove node " + n.ID, why, max(0, n.Since+reapAfter.Milliseconds()-now)}, true
 	}
 	return Pending{}, false
 }

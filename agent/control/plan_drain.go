@@ -65,7 +65,8 @@ func planDrain(v *fsm.State, reports map[string]Report, now int64) []Action {
 			continue
 		}
 		n, _ := v.Node(row.Node)
-		free, over := released(v, row, reports), now >= row.DrainDeadline
+		held := holding(v, row, reports)
+		free, over := held == "", now >= row.DrainDeadline
 		stop := func(reason, why string) {
 			plan = append(plan, Action{fsm.Stop{Row: row.Row(), Reason: reason}, why})
 		}
@@ -79,28 +80,32 @@ func planDrain(v *fsm.State, reports map[string]Report, now int64) []Action {
 		case free:
 			stop(row.Reason, "no node has requests on it")
 		case over:
-			stop("requests were still in flight at the end of the drain", "deadline")
+			stop(held+" at the end of the drain", "deadline")
 		}
 	}
 	return bounded(plan)
 }
 
-// released: every live node serves from a table in which the row drains, and has
-// nothing in flight on it. The row's index is that of the drain or a later one.
-func released(v *fsm.State, row fsm.Container, reports map[string]Report) bool {
+// holding says which live node does not serve yet from a table in which the row drains, or
+// has requests in flight on it; "" when there is none. The row's index is that of the drain
+// or a later one.
+func holding(v *fsm.State, row fsm.Container, reports map[string]Report) string {
 	for _, n := range v.Nodes {
 		if gone(n.Status) {
 			continue
 		}
 		r, ok := reports[n.ID]
-		if !ok || r.Serving < row.Index {
-			return false
+		if !ok {
+			return "node " + n.ID + " did not answer whether it still sends requests there"
+		}
+		if r.Serving < row.Index {
+			return "node " + n.ID + " still served from an older table"
 		}
 		for _, l := range r.Loads {
 			if l.Service == row.Service && l.Number == row.Number && l.Generation == row.Generation && l.InFlight > 0 {
-				return false
+				return "requests from node " + n.ID + " were still in flight"
 			}
 		}
 	}
-	return true
+	return ""
 }

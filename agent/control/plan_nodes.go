@@ -24,6 +24,8 @@ func planNodes(v *fsm.State, self string, seen map[string]sighting) []Action {
 		switch {
 		case s.Gossip == "alive" && n.Status == fsm.NodeSuspect:
 			set(fsm.NodeAlive, "gossip hears of it again")
+		case s.Gossip == "alive" && n.Status == fsm.NodeDead && s.Answers && n.Leaves:
+			set(fsm.NodeDraining, "it is back, and goes on to leave as it was told")
 		case s.Gossip == "alive" && n.Status == fsm.NodeDead && s.Answers:
 			set(fsm.NodeAlive, "it is back: gossip hears of it and its API answers")
 		case s.Gossip == "suspect" && n.Status == fsm.NodeAlive && s.For >= suspectAfter:

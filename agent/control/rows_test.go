@@ -2,6 +2,7 @@ package control
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,31 @@ func TestDrainDeadline(t *testing.T) {
 			t.Errorf("took %s of a drain of 30s", took)
 		}
 	})
+}
+
+// TestDrainSaysWhoHeldIt: a drain that ended by its deadline names the node, and by what.
+func TestDrainSaysWhoHeldIt(t *testing.T) {
+	row := fsm.Container{Service: "acts", Number: 1, Generation: 1, Node: "a", Desired: fsm.Draining, Observed: fsm.Running, DrainDeadline: 1, Index: 7}
+	v := &fsm.State{Nodes: []fsm.Node{{ID: "a", Status: fsm.NodeAlive}, {ID: "b", Status: fsm.NodeAlive}}, Containers: []fsm.Container{row}}
+	passed := Report{Serving: 7}
+	for want, b := range map[string]*Report{
+		"no node has requests on it":                nil,
+		"node b still served from an older table":   {Serving: 6},
+		"requests from node b were still in flight": {Serving: 7, Loads: []Load{{Service: "acts", Number: 1, Generation: 1, InFlight: 2}}},
+		"node b did not answer":                     {},
+	} {
+		reports := map[string]Report{"a": passed}
+		switch {
+		case b == nil:
+			reports["b"] = passed
+		case b.Serving > 0:
+			reports["b"] = *b
+		}
+		plan := planDrain(v, reports, 1)
+		if len(plan) != 1 || !strings.Contains(plan[0].Command.(fsm.Stop).Reason+plan[0].Reason, want) {
+			t.Errorf("%+v, want one for %q", plan, want)
+		}
+	}
 }
 
 // Nothing is ever taken out before others are there in its place.

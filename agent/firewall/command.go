@@ -17,9 +17,20 @@ const (
 	lockSeconds = "5"
 )
 
-// read lists the filter table.
-func (f *Firewall) read(ctx context.Context) (table, error) {
-	out, err := f.command(ctx, "", "tables-save", "-t", "filter")
+// families are the beginnings of the names of iptables and ip6tables.
+var families = []string{"ip", "ip6"}
+
+// family is that of this node's address.
+func (f *Firewall) family() string {
+	if f.cfg.Address.Is6() {
+		return "ip6"
+	}
+	return "ip"
+}
+
+// read lists the filter table of a family.
+func (f *Firewall) read(ctx context.Context, family string) (table, error) {
+	out, err := f.command(ctx, "", family+"tables-save", "-t", "filter")
 	if err != nil {
 		return nil, err
 	}
@@ -27,21 +38,17 @@ func (f *Firewall) read(ctx context.Context) (table, error) {
 }
 
 // restore has the kernel take a script, all of it or nothing.
-func (f *Firewall) restore(ctx context.Context, script string) error {
-	_, err := f.command(ctx, script, "tables-restore", "-w", lockSeconds, "--noflush")
+func (f *Firewall) restore(ctx context.Context, family, script string) error {
+	_, err := f.command(ctx, script, family+"tables-restore", "-w", lockSeconds, "--noflush")
 	return err
 }
 
-// command runs one of the iptables of the address's family. Its error is what the
-// command says, of which the first line that is no warning tells most.
+// command runs one of the iptables. Its error is what the command says, of which the
+// first line that is no warning tells most.
 func (f *Firewall) command(ctx context.Context, stdin, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
-	family := "ip"
-	if f.cfg.Address.Is6() {
-		family = "ip6"
-	}
-	cmd := exec.CommandContext(ctx, family+name, args...)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = time.Second
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
@@ -51,16 +58,16 @@ func (f *Firewall) command(ctx context.Context, stdin, name string, args ...stri
 	case err == nil:
 		return stdout.Bytes(), nil
 	case errors.Is(err, exec.ErrNotFound):
-		return nil, fmt.Errorf("%w: there is no %s in this daemon's $PATH (apt-get install iptables)", errMissing, family+name)
+		return nil, fmt.Errorf("%w: there is no %s in this daemon's $PATH (apt-get install iptables)", errMissing, name)
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%s: %w", family+name, context.Cause(ctx))
+		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
 	}
 	for line := range strings.Lines(stderr.String()) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			return nil, fmt.Errorf("%s: %s", family+name, strings.TrimPrefix(line, family+name+" "))
+			return nil, fmt.Errorf("%s: %s", name, strings.TrimPrefix(line, name+" "))
 		}
 	}
-	return nil, fmt.Errorf("%s: %w", family+name, err)
+	return nil, fmt.Errorf("%s: %w", name, err)
 }
 
 // errMissing is wrapped where iptables is not installed.

@@ -135,7 +135,13 @@ func TestOnlyPeersReachContainers(t *testing.T) {
 
 	g.stop()
 	w.shut("stranger", nodeAddr+":8000") // the end of the daemon opens nothing
-	w.inside("node", func() error { return g.Remove(t.Context()) })
+	other := testFirewall(t, func(c *Config) { onLoopback(c); c.Node = "n2" })
+	w.inside("node", func() error { return other.Remove(t.Context()) })
+	if !strings.Contains(w.filter(), "-A INPUT -j "+g.Chain()) {
+		t.Error("the rules went with another node's")
+	}
+	// Who removes them may know the cluster and the node alone.
+	w.inside("node", func() error { return testFirewall(t, onLoopback).Remove(t.Context()) })
 	if after := w.filter(); withoutCounts(after) != withoutCounts(before) {
 		t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
 	}
@@ -235,7 +241,7 @@ func TestIPv6(t *testing.T) {
 	w.open("peer", "["+node+"]:8000")
 	w.open("stranger", nodeAddr+":8500") // not this node's address
 	g.stop()
-	w.inside("node", func() error { return g.Remove(t.Context()) })
+	w.inside("node", func() error { return testFirewall(t, onLoopback).Remove(t.Context()) }) // an address of the other family
 	w.open("stranger", "["+node+"]:8000")
 	if left := w.run("node", "", "ip6tables-save", "-t", "filter"); strings.Contains(left, "ORCHD") {
 		t.Errorf("left behind:\n%s", left)

@@ -70,19 +70,19 @@ func (f *Firewall) look(ctx context.Context, w wanted) {
 
 // pass makes the rules what they should be, and says whether they were not.
 func (f *Firewall) pass(ctx context.Context, rules []string) (changed bool, err error) {
-	t, err := f.read(ctx)
+	t, err := f.read(ctx, f.family())
 	if err != nil {
 		return false, err
 	}
 	if f.right(t, rules) {
 		return false, nil
 	}
-	if err := f.restore(ctx, f.script(t, rules)); err != nil {
+	if err := f.restore(ctx, f.family(), f.script(t, rules)); err != nil {
 		return false, err
 	}
 	// How iptables shows a rule differs between its versions, so the next look compares
 	// with what this one shows.
-	if t, err = f.read(ctx); err != nil {
+	if t, err = f.read(ctx, f.family()); err != nil {
 		return false, err
 	}
 	f.kept = kept{rules: rules, shown: t[f.chain]}
@@ -121,25 +121,36 @@ func (f *Firewall) mend() {
 	f.state = State{}
 }
 
-// Remove takes away all that is ours, for a node that leaves; nothing there is success.
+// Remove takes away all that is ours, for a node that leaves: in the tables of both
+// families, whatever the address, since an earlier run may have had another. Nothing
+// there is success.
 func (f *Firewall) Remove(ctx context.Context) error {
-	if f.cfg.Address.IsLoopback() {
-		return nil
-	}
-	t, err := f.read(ctx)
-	if errors.Is(err, errMissing) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("remove the rules of the container ports: %w", err)
-	}
 	f.kept = kept{}
+	var errs []error
+	for _, family := range families {
+		if err := f.removeFrom(ctx, family); err != nil {
+			errs = append(errs, fmt.Errorf("remove the rules of the container ports: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (f *Firewall) removeFrom(ctx context.Context, family string) error {
+	t, err := f.read(ctx, family)
+	if err != nil {
+		// Where rules are neither wanted nor can be listed there are none, as far as is
+		// known: a container that has no right to, a kernel without IPv6.
+		if errors.Is(err, errMissing) || f.cfg.Address.IsLoopback() || family != f.family() {
+			return nil
+		}
+		return err
+	}
 	script := f.removal(t)
 	if script == "" {
 		return nil
 	}
-	if err := f.restore(ctx, script); err != nil {
-		return fmt.Errorf("remove the rules of the container ports: %w", err)
+	if err := f.restore(ctx, family, script); err != nil {
+		return err
 	}
 	f.log.Info("rules of the container ports removed", "chain", f.chain)
 	return nil

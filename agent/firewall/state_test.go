@@ -72,22 +72,29 @@ func TestRemoveWhereThereIsNothing(t *testing.T) {
 	if err := testFirewall(t, nil).Remove(t.Context()); err != nil {
 		t.Errorf("without a chain: %v", err)
 	}
-	standIn(t, map[string]string{"iptables-save": "echo denied >&2; exit 4\n"})
+	const denied = "echo denied >&2; exit 4\n"
+	standIn(t, map[string]string{"iptables-save": denied})
 	if err := testFirewall(t, nil).Remove(t.Context()); err == nil || !strings.Contains(err.Error(), "denied") {
 		t.Errorf("without the right: %v", err)
 	}
+	if err := testFirewall(t, onLoopback).Remove(t.Context()); err != nil {
+		t.Errorf("without the right, and with nothing to do: %v", err)
+	}
+	standIn(t, map[string]string{"iptables-save": "", "ip6tables-save": denied})
+	if err := testFirewall(t, nil).Remove(t.Context()); err != nil {
+		t.Errorf("without IPv6: %v", err)
+	}
 }
+
+func onLoopback(c *Config) { c.Address = netip.MustParseAddr("127.0.0.1") }
 
 // TestLoopbackNeedsNothing: no command is run for an address that only this machine reaches.
 func TestLoopbackNeedsNothing(t *testing.T) {
 	dir := standIn(t, map[string]string{"iptables-save": "echo > \"$0.ran\"\n"})
-	f := testFirewall(t, func(c *Config) { c.Address, c.Interval = netip.MustParseAddr("127.0.0.1"), time.Millisecond })
+	f := testFirewall(t, func(c *Config) { onLoopback(c); c.Interval = time.Millisecond })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := f.Run(ctx, func() []netip.Addr { return nil }, nil); err != nil {
-		t.Error(err)
-	}
-	if err := f.Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {

@@ -226,12 +226,22 @@ func (l *List) Leave(ctx context.Context) error {
 
 // create starts memberlist.
 func (l *List) create() (*memberlist.Memberlist, error) {
-	g, err := memberlist.Create(l.config())
+	c := l.config()
+	t, err := listen(c)
 	if err != nil {
-		return nil, fmt.Errorf("listen for gossip on %s: %w; stop what uses the address, or choose another with --gossip-addr",
-			net.JoinHostPort(l.cfg.BindAddr, strconv.Itoa(l.cfg.BindPort)), err)
+		return nil, l.cannotListen(err)
+	}
+	c.Transport = t
+	g, err := memberlist.Create(c)
+	if err != nil {
+		return nil, errors.Join(l.cannotListen(err), t.Shutdown())
 	}
 	return g, nil
+}
+
+func (l *List) cannotListen(err error) error {
+	return fmt.Errorf("listen for gossip on %s: %w; stop what uses the address, or choose another with --gossip-addr",
+		net.JoinHostPort(l.cfg.BindAddr, strconv.Itoa(l.cfg.BindPort)), err)
 }
 
 func (l *List) config() *memberlist.Config {

@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"regexp"
 	"strings"
 	"sync"
@@ -12,13 +13,14 @@ import (
 const (
 	// repeatAfter is how often a warning that goes on is said again.
 	repeatAfter = time.Minute
-	// maxRepeats bounds the warnings that are remembered.
-	maxRepeats = 256
+	// maxKinds is how many different warnings are said within that time. A stranger can
+	// make any number of them, by what he sends in a packet: the rest is for --log-level debug.
+	maxKinds = 32
 )
 
 // logWriter gives memberlist's log lines to slog. memberlist writes a level in
 // brackets; what it calls an error it copes with, so nothing is above Warn. A
-// warning is logged when it is new, and then once a minute.
+// warning is logged when it is new, and then once a minute; so many different ones at most.
 type logWriter struct {
 	log *slog.Logger
 
@@ -58,8 +60,11 @@ func (w *logWriter) fresh(key string, now time.Time) bool {
 	if at, ok := w.seen[key]; ok && now.Sub(at) < repeatAfter {
 		return false
 	}
-	if len(w.seen) >= maxRepeats {
-		clear(w.seen)
+	if len(w.seen) >= maxKinds {
+		maps.DeleteFunc(w.seen, func(_ string, at time.Time) bool { return now.Sub(at) >= repeatAfter })
+	}
+	if len(w.seen) >= maxKinds {
+		return false
 	}
 	w.seen[key] = now
 	return true

@@ -18,7 +18,7 @@ type Meta struct {
 	Raft    string `json:"r,omitempty"` // host:port of its Raft
 	Proxy   string `json:"p,omitempty"` // host:port of its proxy
 	Version string `json:"v,omitempty"` // of its program
-	Epoch   uint64 `json:"e,omitempty"` // recoveries of the cluster that the node has been through
+	Epoch   uint64 `json:"e,omitempty"` // number of the newest recovery of the cluster that the node is of
 }
 
 // wireMeta is Meta as it travels.

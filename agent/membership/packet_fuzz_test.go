@@ -33,17 +33,21 @@ func (a *air) DialTimeout(string, time.Duration) (net.Conn, error) {
 	return nil, errors.New("nobody is there")
 }
 
-// sealed is a message as a packet, encrypted with a key: version 1 of memberlist's.
-func sealed(t testing.TB, key, message []byte, label string) []byte {
+// aead is memberlist's encryption with a key, and a nonce for it.
+func aead(t testing.TB, key []byte) (gcm cipher.AEAD, nonce []byte) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
+	if gcm, err = cipher.NewGCM(block); err != nil {
 		t.Fatal(err)
 	}
-	nonce := make([]byte, gcm.NonceSize())
+	return gcm, make([]byte, gcm.NonceSize())
+}
+
+// sealed is a message as a packet, encrypted with a key: version 1 of memberlist's.
+func sealed(t testing.TB, key, message []byte, label string) []byte {
+	gcm, nonce := aead(t, key)
 	packet, err := memberlist.AddLabelHeaderToPacket(gcm.Seal(append([]byte{1}, nonce...), nonce, message, []byte(label)), label)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,9 @@ package membership
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -164,5 +166,21 @@ func TestWarningsAreSaidOnce(t *testing.T) {
 	}
 	if got := strings.Count(out.String(), "\n"); got != 1 || !strings.Contains(out.String(), "level=WARN") {
 		t.Fatalf("%d lines: %s", got, out.String())
+	}
+}
+
+// TestWarningsAreBounded: a stranger writes into them what he likes, in any number.
+func TestWarningsAreBounded(t *testing.T) {
+	var out strings.Builder
+	w := newLogWriter(slog.New(slog.NewTextHandler(&out, nil)))
+	for i := range 10_000 {
+		label := strings.Map(func(r rune) rune { return r - '0' + 'a' }, strconv.Itoa(i))
+		fmt.Fprintf(w, "[ERR] memberlist: discarding packet with unacceptable label %q\n", label)
+	}
+	if got := strings.Count(out.String(), "\n"); got != maxKinds || len(w.seen) != maxKinds {
+		t.Errorf("%d lines, %d kept of 10,000", got, len(w.seen))
+	}
+	if now := time.Now().Add(repeatAfter); !w.fresh("another", now) || len(w.seen) != 1 {
+		t.Errorf("a minute later a new one is not said, or %d old ones are kept", len(w.seen)-1)
 	}
 }

@@ -38,6 +38,7 @@ func (a *app) client(ctx context.Context) (*api.Client, error) {
 		if err != nil {
 			return nil, err
 		}
+		a.by = b
 		return b.client(a.addr)
 	case a.context != "":
 		return a.byContext(ctx, a.context)
@@ -91,6 +92,7 @@ func (a *app) byContext(ctx context.Context, name string) (*api.Client, error) {
 			return nil, err
 		}
 		if last = healthy(ctx, c); last == nil {
+			a.by = b
 			return c, nil
 		}
 		c.Close()
@@ -98,21 +100,26 @@ func (a *app) byContext(ctx context.Context, name string) (*api.Client, error) {
 	return nil, fmt.Errorf("no node of context %q answers: %w", b.context, last)
 }
 
-// client speaks to a node of the cluster by the bundle's certificate.
-func (b *bundle) client(addr string) (*api.Client, error) {
+// credentials are what the bundle holds, if its parts fit.
+func (b *bundle) credentials() (*pki.Credentials, error) {
 	key, err := pki.DecodeKey(b.Key)
 	if err != nil {
-		return nil, fmt.Errorf("context %q: %w: log in again with 'orchctl login BUNDLE'", b.context, err)
+		return nil, err
 	}
 	certs, err := pki.DecodeCerts(b.Certificate)
 	if err != nil {
-		return nil, fmt.Errorf("context %q: %w: log in again with 'orchctl login BUNDLE'", b.context, err)
+		return nil, err
 	}
 	cas, err := pki.DecodeCerts(b.Authorities)
 	if err != nil {
-		return nil, fmt.Errorf("context %q: %w: log in again with 'orchctl login BUNDLE'", b.context, err)
+		return nil, err
 	}
-	creds, err := pki.Credentials{Cluster: b.ClusterID, Key: key, Cert: certs[0], CAs: cas}.Complete()
+	return pki.Credentials{Cluster: b.ClusterID, Key: key, Cert: certs[0], CAs: cas}.Complete()
+}
+
+// client speaks to a node of the cluster by the bundle's certificate.
+func (b *bundle) client(addr string) (*api.Client, error) {
+	creds, err := b.credentials()
 	if err != nil {
 		return nil, fmt.Errorf("context %q: %w: log in again with 'orchctl login BUNDLE'", b.context, err)
 	}
@@ -127,6 +134,10 @@ func (b *bundle) client(addr string) (*api.Client, error) {
 		if errors.Is(err, pki.ErrUntrusted) {
 			err = fmt.Errorf("%w (if the CA of the cluster was rotated since, an admin makes a new bundle with 'orchctl grant %s --role %s')", err, b.Name, b.Role)
 		}
-		return c, err
+		if err != nil {
+			return nil, err
+		}
+		b.settle(creds, c.ConnectionState().PeerCertificates[0])
+		return c, nil
 	}}), nil
 }

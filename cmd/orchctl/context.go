@@ -111,8 +111,19 @@ func loadContext(name string) (*bundle, error) {
 	return out, nil
 }
 
-// save stores a bundle as a context and makes it the current one.
-func (b *bundle) save(name string) error {
+// save stores a bundle as the context of its name and makes that the current one.
+func (b *bundle) save() error {
+	if err := b.store(); err != nil {
+		return err
+	}
+	dir, err := contextsDir()
+	if err != nil {
+		return err
+	}
+	return writePrivate(filepath.Join(dir, currentFile), []byte(b.context+"\n"))
+}
+
+func (b *bundle) store() error {
 	dir, err := contextsDir()
 	if err != nil {
 		return err
@@ -124,10 +135,7 @@ func (b *bundle) save(name string) error {
 	if err != nil {
 		return err
 	}
-	if err := writePrivate(filepath.Join(dir, name+".json"), content); err != nil {
-		return err
-	}
-	return writePrivate(filepath.Join(dir, currentFile), []byte(name+"\n"))
+	return writePrivate(filepath.Join(dir, b.context+".json"), content)
 }
 
 // writePrivate replaces a file as a whole; only this user may read it.
@@ -170,7 +178,7 @@ func (a *app) login() *cobra.Command {
 			if _, err := b.client(b.Addrs[0]); err != nil {
 				return err
 			}
-			if err := b.save(name); err != nil {
+			if err := b.save(); err != nil {
 				return fmt.Errorf("store the context: %w", err)
 			}
 			return a.say(map[string]string{"context": name, "cluster_id": b.ClusterID}, "Logged in to cluster %s as %s, who has the role %s, until %s.\nIt is context %s, and in use now. The bundle has been stored: delete the file.",

@@ -48,6 +48,7 @@ type app struct {
 	timeout time.Duration
 	stdout  io.Writer
 	stderr  io.Writer
+	by      *bundle // the context that the node is asked by; nil by a socket
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {

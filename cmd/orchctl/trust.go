@@ -158,43 +158,6 @@ func (a *app) token() *cobra.Command {
 	return cmd
 }
 
-func (a *app) ca() *cobra.Command {
-	cmd := &cobra.Command{Use: "ca", Short: "The authority that signs certificates", Example: "  orchctl ca rotate"}
-	cmd.AddCommand(&cobra.Command{
-		Use: "rotate", Short: "Exchange the CA while everything goes on", Args: cobra.NoArgs, Example: "  orchctl ca rotate",
-		Long: `Exchange the CA while everything goes on.
-
-A new CA is trusted by every node; then it signs, and every node has a new certificate;
-then the old CA goes. Bundles of people are signed by the old one: each needs a new
-'orchctl grant'. 'orchctl trust' shows how far it is.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd, func(ctx context.Context, c *api.Client) error {
-				before, err := c.Trust(ctx)
-				if err != nil {
-					return err
-				}
-				if err := c.RotateCA(ctx); err != nil {
-					return err
-				}
-				return a.say(map[string]bool{"rotating": true}, "A new CA is being put in place: 'orchctl trust' shows how far it is.%s", newBundles(before.People))
-			})
-		},
-	})
-	return cmd
-}
-
-func newBundles(people []api.PersonInfo) string {
-	if len(people) == 0 {
-		return ""
-	}
-	var b strings.Builder
-	b.WriteString(" When it is done these people need a new bundle:\n")
-	for _, p := range people {
-		fmt.Fprintf(&b, "\n  orchctl grant %s --role %s", p.Name, p.Role)
-	}
-	return b.String()
-}
-
 func (a *app) gossip() *cobra.Command {
 	cmd := &cobra.Command{Use: "gossip", Short: "The key that gossip is encrypted with", Example: "  orchctl gossip rotate"}
 	cmd.AddCommand(&cobra.Command{

@@ -107,13 +107,25 @@ func checkEngine(cfg *agent.Config, stdout io.Writer) *cobra.Command {
 
 func purge(cfg *agent.Config, stdout io.Writer) *cobra.Command {
 	return &cobra.Command{
-		Use: "purge", Short: "Kill and remove every container of this node; orchd must not be running", Args: cobra.NoArgs,
+		Use: "purge", Short: "Kill and remove every container of this node, and its rules in iptables; orchd must not be running", Args: cobra.NoArgs,
+		Long: `Kill and remove every container of this node, and its rules in iptables; orchd must not be running.
+
+Which node it is stands in the data folder. Give --data-dir, --engine and --process-image as
+orchd was given them.`,
+		Example: "  orchd purge\n  orchd purge --data-dir /var/lib/orchd/left-fd59c3aa-1234567",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := agent.Purge(cmd.Context(), cfg.Complete())
+			if !cmd.Flags().Changed("node-id") {
+				cfg.NodeID = "" // whichever the folder is of
+			}
+			node, n, err := agent.Purge(cmd.Context(), cfg.Complete())
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(stdout, "removed %d containers of node %s\n", n, cfg.NodeID)
+			if node == "" {
+				fmt.Fprintf(stdout, "nothing was removed: %s is the data folder of no node that is in a cluster (--data-dir names another)\n", cfg.DataDir)
+				return nil
+			}
+			fmt.Fprintf(stdout, "removed %d containers of node %s\n", n, node)
 			return nil
 		},
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -31,5 +33,28 @@ func TestVersion(t *testing.T) {
 	var out bytes.Buffer
 	if err := run(t.Context(), []string{"version"}, &out, &out); err != nil || strings.TrimSpace(out.String()) != version {
 		t.Errorf("%q, %v", out.String(), err)
+	}
+}
+
+// TestPurgeFindsItsNode in the data folder, whatever this machine is called.
+func TestPurgeFindsItsNode(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	dir := filepath.Join(t.TempDir(), "data")
+	purge := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		err := run(t.Context(), append(args, "purge", "--engine", "process", "--process-image", "acts=/bin/true", "--data-dir", dir), &out, &out)
+		return out.String(), err
+	}
+	if out, err := purge(); err != nil || !strings.Contains(out, "nothing was removed") {
+		t.Errorf("%q, %v", out, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "node.json"), []byte(`{"cluster_id": "c", "node_id": "n7"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := purge(); err != nil || out != "removed 0 containers of node n7\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if out, err := purge("--node-id", "n8"); err == nil || !strings.Contains(err.Error(), "--node-id n7") {
+		t.Errorf("as another node: %q, %v", out, err)
 	}
 }

@@ -1,8 +1,13 @@
 package e2e
 
 import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +66,48 @@ func TestUsersApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	contract.Run(t, base, contract.Options{})
+}
+
+// TestImageHasActsAlone: as it is built for these tests by deploy/Dockerfile.acts, one
+// layer on nothing, for a user who is nobody, and it starts with nothing to write to.
+func TestImageHasActsAlone(t *testing.T) {
+	if programs.Engine != "docker" {
+		t.Skip("no Docker Engine")
+	}
+	for field, want := range map[string]string{
+		"{{.Config.User}}":            "10001:10001",
+		"{{len .RootFS.Layers}}":      "1", // COPY; anything but FROM scratch has its own before it
+		"{{json .Config.Entrypoint}}": `["/acts"]`,
+		"{{json .Config.Volumes}}":    "null",
+	} {
+		if got, err := lab.Docker(t.Context(), "image", "inspect", "-f", field, programs.Image); err != nil || got != want {
+			t.Errorf("%s of the image is %s, %v; want %s", field, got, err, want)
+		}
+	}
+	if out, err := lab.Docker(t.Context(), "run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "none", programs.Image, "--version"); err != nil || !strings.Contains(out, "acts version") {
+		t.Errorf("it says %s, %v", out, err)
+	}
+	id, err := lab.Docker(t.Context(), "create", programs.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exec.Command("docker", "rm", "-f", id).Run()
+	files, err := exec.CommandContext(t.Context(), "docker", "export", id).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := tar.NewReader(bytes.NewReader(files)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 && h.Name != "acts" { // what the engine mounts over is empty
+			t.Errorf("the image has %s too", h.Name)
+		}
+	}
 }
 
 // bridge is this machine's address on Docker's own network.

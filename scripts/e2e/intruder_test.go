@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -225,8 +226,8 @@ func metric(t *testing.T, n *lab.Node, name string) float64 {
 	return v
 }
 
-// TestSiege: connections that say nothing, noise on every port, forged gossip and ten
-// thousand joins with a forged token. The leader stays, requests are served, an honest
+// TestSiege: connections that say nothing, noise on every port, forged gossip, endless
+// gossip under the cluster's own ID and ten thousand joins with a forged token. The leader stays, requests are served, an honest
 // node joins in the middle of it, the log stays short, and nothing is left behind.
 func TestSiege(t *testing.T) {
 	c, ctx := cluster(t, 3, spec(2, 2))
@@ -278,6 +279,11 @@ func TestSiege(t *testing.T) {
 	udp.Close()
 
 	from := net.ParseIP("127.99.99.99")
+	s, err := leader.Status(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := hoard(t, leader, from, s.ClusterID)
 	fails := flood(t, ctx, leader, from, 10_000)
 	late := lab.Add(c, "n4", leader.IP[:strings.LastIndex(leader.IP, ".")]+".44")
 	if err := late.Start(ctx); err != nil {
@@ -290,6 +296,9 @@ func TestSiege(t *testing.T) {
 	got := fails()
 	t.Logf("%d forged joins were refused in %s after the honest one", got, time.Since(began).Round(time.Millisecond))
 	waits(t, ctx, leader, from, token)
+	if n := read(); n > 0 {
+		t.Errorf("of %d strangers 4 MiB of gossip each were read", n)
+	}
 	for _, conn := range silent {
 		conn.Close()
 	}
@@ -320,6 +329,35 @@ func TestSiege(t *testing.T) {
 	if now := metric(t, leader, "process_resident_memory_bytes"); now > memory+256<<20 {
 		t.Errorf("%.0f MiB, %.0f before", now/(1<<20), memory/(1<<20))
 	}
+}
+
+// hoard begins to send 4 MiB of gossip on each of 100 connections from an address, by one
+// who has no key but knows the cluster's ID, which a node's certificate tells everybody. It
+// returns a function that waits until all have been sent or refused, and says how many
+// were sent to their end.
+func hoard(t *testing.T, n *lab.Node, from net.IP, cluster string) func() int64 {
+	t.Helper()
+	const size = 4 << 20
+	// The label, the kind of what is encrypted, and its length.
+	head := append([]byte{244, byte(len(cluster))}, cluster...)
+	what := append(binary.BigEndian.AppendUint32(append(head, 10), size), make([]byte, size)...)
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	for range 100 {
+		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}).Dial("tcp", net.JoinHostPort(n.IP, "7482"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.(*net.TCPConn).SetWriteBuffer(64 << 10) // what the kernel keeps is not read
+		wg.Go(func() {
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(time.Minute))
+			if _, err := conn.Write(what); err == nil {
+				sent.Add(1)
+			}
+		})
+	}
+	return func() int64 { wg.Wait(); return sent.Load() }
 }
 
 // waits: from the address that a flood came from the right token is refused unseen too.
