@@ -62,20 +62,8 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request, p part) {
 		s.broken(w, r, err)
 		return
 	}
-	if n := weight(list, p.images); n <= cachedPage {
-		if back, ok := s.lend(n); ok {
-			defer back()
-			body, err := s.wholePage(r.Context(), list, max(n, inMemory), p.images)
-			switch {
-			case err == nil:
-				s.photos.cache.put(key, body, nil)
-				w.Write(body)
-				return
-			case !errors.Is(err, errFull):
-				s.refused(w, r, err)
-				return
-			}
-		}
+	if s.fromMemory(w, r, key, list, p.images) {
+		return
 	}
 	err = s.stream(r.Context(), w, list, p.images)
 	switch {
@@ -88,6 +76,32 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request, p part) {
 		}
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// fromMemory answers with a page that is made in memory, and keeps it; false where it is too
+// large for that or nothing may be lent. What is lent has come back by then.
+func (s *Service) fromMemory(w http.ResponseWriter, r *http.Request, key string, list []act, images bool) (answered bool) {
+	n := weight(list, images)
+	if n > cachedPage {
+		return false
+	}
+	back, ok := s.lend(n)
+	if !ok {
+		return false
+	}
+	defer back()
+	body, all, err := s.wholePage(r.Context(), list, max(n, inMemory), images)
+	switch {
+	case errors.Is(err, errFull):
+		return false
+	case err != nil:
+		s.refused(w, r, err)
+		return true
+	case all: // else the photo of an act was not there: where the act is, it may be there again
+		s.photos.cache.put(key, body, nil)
+	}
+	w.Write(body)
+	return true
 }
 
 // cachedPage is the largest page that is kept, in bytes.
@@ -105,13 +119,14 @@ func weight(list []act, images bool) (n int64) {
 	return n
 }
 
-// wholePage is a page in memory, to be kept until its category changes; errFull beyond its limit.
-func (s *Service) wholePage(ctx context.Context, list []act, limit int64, images bool) ([]byte, error) {
+// wholePage is a page in memory, to be kept until its category changes where all acts are
+// in it; errFull beyond its limit.
+func (s *Service) wholePage(ctx context.Context, list []act, limit int64, images bool) (body []byte, all bool, err error) {
 	out := limited{limit: int(limit)}
-	if err := s.feed(ctx, &out, list, nil, images); err != nil {
-		return nil, err
+	if all, err = s.feed(ctx, &out, list, nil, images); err != nil {
+		return nil, false, err
 	}
-	return bytes.Clone(out.b.Bytes()), nil // no more than its length
+	return bytes.Clone(out.b.Bytes()), all, nil // no more than its length
 }
 
 // stream sends a page act by act. Whatever its photos and texts are, what waits for the
@@ -122,7 +137,8 @@ func (s *Service) stream(ctx context.Context, w http.ResponseWriter, list []act,
 		texts += len(a.Username) + len(a.Caption)
 	}
 	if texts <= inMemory {
-		return s.feed(ctx, w, list, nil, images)
+		_, err := s.feed(ctx, w, list, nil, images)
+		return err
 	}
 	x := &spool{dir: s.spool}
 	defer x.Close()
@@ -130,7 +146,12 @@ func (s *Service) stream(ctx context.Context, w http.ResponseWriter, list []act,
 	if err != nil {
 		return err
 	}
-	return s.feed(ctx, w, list, aside, images)
+	if !s.aside.TryAcquire(x.n) {
+		return errAside
+	}
+	defer s.aside.Release(x.n) // nothing more is written to it
+	_, err = s.feed(ctx, w, list, aside, images)
+	return err
 }
 
 // setAside moves the texts of a list to disk: where those of each act are. What is too
@@ -161,12 +182,13 @@ func setAside(x *spool, list []act) ([]*io.SectionReader, error) {
 }
 
 // feed writes a list act by act: however large its photos are, it holds a buffer of
-// each at a time. An act that was removed meanwhile is left out. aside are the fields of
-// acts where they have been moved to disk.
-func (s *Service) feed(ctx context.Context, into io.Writer, list []act, aside []*io.SectionReader, images bool) error {
+// each at a time. An act that was removed meanwhile is left out, and not all are written.
+// aside are the fields of acts where they have been moved to disk.
+func (s *Service) feed(ctx context.Context, into io.Writer, list []act, aside []*io.SectionReader, images bool) (all bool, err error) {
 	out := bufio.NewWriterSize(into, feedBuffer)
 	out.WriteByte('[')
 	first := true
+	all = true
 	for i, a := range list {
 		var fields *io.SectionReader
 		if aside != nil {
@@ -174,12 +196,12 @@ func (s *Service) feed(ctx context.Context, into io.Writer, list []act, aside []
 		}
 		wrote, err := s.feedOne(ctx, out, a, fields, images, first)
 		if err != nil {
-			return fmt.Errorf("act %d: %w", a.ID, err)
+			return false, fmt.Errorf("act %d: %w", a.ID, err)
 		}
-		first = first && !wrote
+		first, all = first && !wrote, all && wrote
 	}
 	out.WriteString("]\n")
-	return out.Flush()
+	return all, out.Flush()
 }
 
 func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, aside *io.SectionReader, images, first bool) (wrote bool, err error) {
@@ -229,7 +251,11 @@ func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, aside *
 		buffer := buffers.Get().(*[]byte)
 		defer buffers.Put(buffer)
 		e := base64.NewEncoder(base64.StdEncoding, out)
-		if _, err := io.CopyBuffer(e, struct{ io.Reader }{reader}, *buffer); err != nil { // its WriteTo would take 1 MiB
+		n, err := io.CopyBuffer(e, struct{ io.Reader }{reader}, *buffer) // its WriteTo would take 1 MiB
+		if err == nil && n < a.Photo.Size {
+			err = fmt.Errorf("read photo: it ends too early: %w", io.ErrUnexpectedEOF)
+		}
+		if err != nil {
 			return true, err
 		}
 		e.Close()

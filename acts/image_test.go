@@ -9,6 +9,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"math"
+	"strings"
 	"testing"
 )
 
@@ -90,6 +91,20 @@ func TestBombsAreNotDecoded(t *testing.T) {
 		}
 		if _, err := shrink(whole, 32); !errors.Is(err, errTooManyPixels) {
 			t.Errorf("%s of %d bytes: %v", name, len(whole), err)
+		}
+	}
+}
+
+// TestScansHaveALimit: each costs a walk through all blocks of a progressive JPEG.
+func TestScansHaveALimit(t *testing.T) {
+	const side = 64
+	quant, code := "\xff\xdb\x00\x43\x00"+strings.Repeat("\x01", 64), "\xff\xc4\x00\x14\x00\x01"+strings.Repeat("\x00", 16)
+	frame := string(framed(quant+code, 0xc2, side, side, "\x01\x11"))
+	frame = frame[:strings.LastIndex(frame, "\xff\xda")]
+	scan := "\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00" + strings.Repeat("\x00", side*side/64/8) // a bit for each block: as grey as the one before
+	for n, want := range map[int]error{10: nil, maxScans: nil, maxScans + 1: errTooManyScans, 100_000: errTooManyScans} {
+		if body, err := shrink([]byte(frame+strings.Repeat(scan, n)+"\xff\xd9"), side/2); !errors.Is(err, want) || (body == nil) != (want != nil) {
+			t.Errorf("%d scans: %d bytes, %v, want %v", n, len(body), err, want)
 		}
 	}
 }

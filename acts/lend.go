@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 )
 
@@ -12,6 +13,12 @@ import (
 // may be in memory for the clients that are reading them. A cache bounds what it keeps,
 // not what slow clients go on reading after it has dropped that.
 const maxLent = 16 << 20
+
+// maxAside is how many bytes of thumbnails, and of texts of pages, may be on disk for the
+// clients that are reading them. Clients have no bound, and the disk may be that of photos.
+const maxAside = 256 << 20
+
+var errAside = refuse(http.StatusServiceUnavailable, "too many answers wait for clients that read slowly; try again")
 
 // lend gives leave to hold n bytes until a client has read them; back ends it. So few as
 // inMemory are always lent: with them a connection costs twice what it does without.
@@ -26,11 +33,20 @@ func (s *Service) lend(n int64) (back func(), ok bool) {
 }
 
 // readable is a body to be read at a client's pace: in memory while that may be lent, else
-// on disk. done ends it.
+// on disk. done ends it. Where there is no room on either it is 503.
 func (s *Service) readable(body []byte) (content io.ReadSeeker, done func(), err error) {
 	if back, ok := s.lend(int64(len(body))); ok {
 		return bytes.NewReader(body), back, nil
 	}
+	n := int64(len(body))
+	if !s.aside.TryAcquire(n) {
+		return nil, nil, errAside
+	}
+	defer func() {
+		if err != nil {
+			s.aside.Release(n)
+		}
+	}()
 	f, err := os.CreateTemp(s.spool, "answer-*")
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", errStorage, err)
@@ -44,7 +60,7 @@ func (s *Service) readable(body []byte) (content io.ReadSeeker, done func(), err
 		f.Close()
 		return nil, nil, err
 	}
-	return f, func() { f.Close() }, nil
+	return f, func() { f.Close(); s.aside.Release(n) }, nil
 }
 
 // limited is a buffer that takes no more than its limit.

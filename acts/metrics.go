@@ -75,7 +75,7 @@ const (
 // code is what a request is counted under; cut: its handler gave it up.
 func (w *statusWriter) code(cut bool, r *http.Request) int {
 	switch {
-	case w.lost, cut && r.Context().Err() != nil:
+	case w.lost, (cut || w.status >= 500) && r.Context().Err() != nil: // nobody reads that 500
 		return codeGone
 	case cut:
 		return codeCut

@@ -145,12 +145,16 @@ func (p *photos) get(ctx context.Context, x photo) (whole []byte, r io.ReadSeekC
 	if err != nil {
 		return nil, nil, fmt.Errorf("read photo: %w", err)
 	}
+	if reader.Size() < x.Size { // else what there is of it would look whole
+		reader.Close()
+		return nil, nil, fmt.Errorf("read photo: it has %d bytes of %d: %w", reader.Size(), x.Size, io.ErrUnexpectedEOF)
+	}
 	if x.Size > cachedPhoto {
 		return nil, reader, nil
 	}
 	defer reader.Close()
-	b, err := io.ReadAll(io.LimitReader(reader, cachedPhoto))
-	if err != nil {
+	b := make([]byte, x.Size)
+	if _, err := io.ReadFull(reader, b); err != nil {
 		return nil, nil, fmt.Errorf("read photo: %w", err)
 	}
 	p.cache.put(x.Key, b, nil)

@@ -64,6 +64,15 @@ func jpegCost(pixels int64, whole []byte) int64 {
 	return cost
 }
 
+// maxScans of a JPEG that is decoded: a progressive one has about ten. The decoder works
+// through all of its blocks for each, however few bytes a scan has.
+const maxScans = 100
+
+// scans is how many a JPEG has at most, one in a preview of its metadata included. A marker
+// does not occur in the data of a scan, and the length after this one begins with 0: by
+// chance these three bytes stand about once in 16 MiB of anything else.
+func scans(whole []byte) int { return bytes.Count(whole, []byte{0xff, 0xda, 0x00}) }
+
 // rgb says whether a JPEG of three components may be taken for one of red, green and
 // blue: by their names, or as Adobe's marker says wherever it stands.
 func rgb(components, whole []byte) bool {

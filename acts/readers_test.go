@@ -2,6 +2,7 @@ package acts
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"orch/scripts/local"
@@ -150,6 +152,17 @@ func TestMemoryOfSlowReaders(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
+// takeAll takes n of what a service has to give, when all of it has come back: a client may
+// have its answer a moment before that.
+func takeAll(t testing.TB, what string, from *semaphore.Weighted, n int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := from.Acquire(ctx, n); err != nil {
+		t.Fatalf("%s: it has not come back: %v", what, err)
+	}
+}
+
 // TestLentMemoryHasALimit: beyond it thumbnails come from disk and pages act by act, to
 // the byte what they are otherwise, and what was lent comes back.
 func TestLentMemoryHasALimit(t *testing.T) {
@@ -161,14 +174,12 @@ func TestLentMemoryHasALimit(t *testing.T) {
 	if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", anAct(1, map[string]any{"imgB64": photo})); status != 201 {
 		t.Fatalf("%d %s", status, answer)
 	}
-	for _, path := range []string{"/api/v1/acts/1/image?w=320", "/api/v1/categories/green/acts"} {
+	for i, path := range []string{"/api/v1/acts/1/image?w=320", "/api/v1/categories/green/acts"} {
 		status, want, h := ask(t, url, "GET", path, "")
 		if status != 200 || len(want) <= inMemory {
 			t.Fatalf("%s: %d, %d bytes", path, status, len(want))
 		}
-		if !s.lent.TryAcquire(maxLent) {
-			t.Fatalf("%s: what was lent has not come back", path)
-		}
+		takeAll(t, path, s.lent, maxLent)
 		for range 2 {
 			if status, got, after := ask(t, url, "GET", path, ""); status != 200 || got != want || after.Get("ETag") != h.Get("ETag") || after.Get("Content-Type") != h.Get("Content-Type") {
 				t.Errorf("%s without memory: %d, %d bytes of %d, %v", path, status, len(got), len(want), after)
@@ -178,7 +189,14 @@ func TestLentMemoryHasALimit(t *testing.T) {
 		if _, ok := content.(*os.File); !ok || err != nil {
 			t.Errorf("a body that may not be lent: %T, %v", content, err)
 		}
+		takeAll(t, "room on disk beside the body", s.aside, maxAside-inMemory-1)
+		if status, answer, h := ask(t, url, "GET", path, ""); status != map[bool]int{true: 503, false: 200}[i == 0] || status == 503 && (h.Get("Retry-After") == "" || !strings.Contains(answer, "read slowly")) {
+			t.Errorf("%s without room on disk either: %d %.200q", path, status, answer)
+		}
 		done()
+		s.aside.Release(maxAside - inMemory - 1)
+		takeAll(t, "room on disk", s.aside, maxAside)
+		s.aside.Release(maxAside)
 		content, done, err = s.readable(make([]byte, inMemory))
 		if _, ok := content.(*bytes.Reader); !ok || err != nil {
 			t.Errorf("a small one: %T, %v", content, err)
@@ -186,9 +204,7 @@ func TestLentMemoryHasALimit(t *testing.T) {
 		done()
 		s.lent.Release(maxLent)
 	}
-	if !s.lent.TryAcquire(maxLent) {
-		t.Fatal("what was lent has not come back")
-	}
+	takeAll(t, "what was lent", s.lent, maxLent)
 	p, err := s.store.photo(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -199,6 +215,38 @@ func TestLentMemoryHasALimit(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "uploads", "*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestLentMemoryComesBackFromWhatDoesNotFit: a page that was to be made in memory, and is
+// longer than it seemed, is then read at its client's pace with nothing lent.
+func TestLentMemoryComesBackFromWhatDoesNotFit(t *testing.T) {
+	s := opened(t, Config{Data: t.TempDir()})
+	url := serving(t, s).URL
+	settled(t, url)
+	stocked(t, s, 60, []byte("hello"), strings.Repeat("\x01", 3500)) // each is six bytes in JSON
+	const list = "/api/v1/categories/green/acts"
+	takeAll(t, "room on disk", s.aside, maxAside)
+	if status, answer, h := ask(t, url, "GET", list, ""); status != 503 || h.Get("Retry-After") == "" || !strings.Contains(answer, "read slowly") {
+		t.Errorf("without room on disk for its texts: %d %.200q", status, answer)
+	}
+	s.aside.Release(maxAside)
+	if status, answer, _ := ask(t, url, "GET", list, ""); status != 200 {
+		t.Errorf("with room: %d %.200q", status, answer)
+	}
+	takeAll(t, "room on disk", s.aside, maxAside)
+	s.aside.Release(maxAside)
+	before := count(t, s, "acts_requests_total", "code=200")
+	c := slowly(t, url, list)
+	line := make([]byte, len("HTTP/1.1 200"))
+	if _, err := io.ReadFull(c, line); err != nil || string(line) != "HTTP/1.1 200" {
+		t.Fatalf("%s, %v", line, err)
+	}
+	if !s.lent.TryAcquire(maxLent) {
+		t.Error("it is lent to who reads slowly")
+	}
+	if n := count(t, s, "acts_requests_total", "code=200") - before; n != 0 {
+		t.Error("it does not read slowly: the answer is out")
 	}
 }
 

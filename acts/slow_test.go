@@ -127,6 +127,27 @@ func TestWhoDoesNotRead(t *testing.T) {
 	}
 }
 
+// TestWhoLeavesBeforeTheAnswer is no failure of the service.
+func TestWhoLeavesBeforeTheAnswer(t *testing.T) {
+	s := opened(t, Config{Data: t.TempDir()})
+	url := serving(t, s).URL
+	settled(t, url)
+	path := stocked(t, s, 1, held(t, 80, 60, 1), "")[0] + "?w=64"
+	s.shrinking <- struct{}{} // another is being made all the time
+	c := dialed(t, url)
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
+	c.Close()
+	const route = "route=/api/v1/acts/{actId}/image"
+	for deadline := time.Now().Add(10 * time.Second); count(t, s, "acts_requests_total", route) < 1; {
+		if time.Now().After(deadline) {
+			t.Fatal("who has left is waited for")
+		}
+	}
+	if n := count(t, s, "acts_requests_total", "code=499"); n != 1 {
+		t.Errorf("%v are counted as gone", n)
+	}
+}
+
 // TestTermination: SIGTERM lets the request in flight finish, takes no more, and ends
 // the process with 0.
 func TestTermination(t *testing.T) {

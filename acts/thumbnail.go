@@ -58,6 +58,8 @@ const (
 	errNoImage = noThumbnail("can not be decoded")
 	// errTooManyPixels refuses what is small as a file and huge when it is decoded.
 	errTooManyPixels = noThumbnail("has more pixels than thumbnails are made of")
+	// errTooManyScans refuses what would keep the decoder busy for minutes.
+	errTooManyScans  = noThumbnail("has more scans than thumbnails are made of")
 	errThumbnailSize = noThumbnail("makes a thumbnail of more than 4 MiB at this width")
 )
 
@@ -102,6 +104,9 @@ func shrink(whole []byte, width int) ([]byte, error) {
 	}
 	if _, err := thumbnailSize(said, width, cost); err != nil {
 		return nil, err
+	}
+	if format == "jpeg" && scans(whole) > maxScans {
+		return nil, errTooManyScans
 	}
 	from, _, err := image.Decode(bytes.NewReader(whole))
 	if err != nil {

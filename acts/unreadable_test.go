@@ -2,6 +2,7 @@ package acts
 
 import (
 	"bufio"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,20 @@ func TestPhotosThatCanNotBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	fails(fmt.Sprintf(image, acts-1)) // too short from the start
+	fails(list)
+	restore := func() {
+		if err := os.WriteFile(paths[acts-1], noise(acts-1, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restore()
+	cut(list, func() {
+		if err := os.Truncate(paths[acts-1], 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+	restore()
 	for _, path := range paths[:acts-2] { // the latest come first
 		replace(path, loop)
 	}
@@ -87,7 +102,51 @@ func TestPhotosThatCanNotBeRead(t *testing.T) {
 	if status, answer, _ := ask(t, url, "GET", list+"?images=0", ""); status != 200 {
 		t.Errorf("without photos: %d %s", status, answer)
 	}
-	if n := count(t, s, "acts_requests_total", "code=500"); n != 4 {
+	if n := count(t, s, "acts_requests_total", "code=500"); n != 6 {
 		t.Errorf("%v are counted as 500", n)
+	}
+}
+
+// TestPhotosThatAreAwayForAWhile are not given in part, and what was given without them is
+// not kept.
+func TestPhotosThatAreAwayForAWhile(t *testing.T) {
+	dir := t.TempDir()
+	s := opened(t, Config{Data: dir})
+	url := serving(t, s).URL
+	settled(t, url)
+	const acts, size, list, image = 2, 10 << 10, "/api/v1/categories/green/acts", "/api/v1/acts/1/image"
+	for id := range acts {
+		if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", noisyAct(id, size)); status != 201 {
+			t.Fatalf("%d %s", status, answer)
+		}
+	}
+	p, err := s.store.photo(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.photos.dir, filepath.FromSlash(p.Key))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if status, answer, _ := ask(t, url, "GET", list, ""); status != 200 || strings.Count(answer, "actId") != acts-1 {
+		t.Errorf("without a photo: %d %.200s", status, answer)
+	}
+	whole := noise(1, size)
+	if err := os.WriteFile(path, whole[:size/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{image, list} {
+		if status, answer, h := ask(t, url, "GET", what, ""); status != 500 || h.Get("ETag") != "" {
+			t.Errorf("%s with half a photo: %d, %d bytes, %v", what, status, len(answer), h)
+		}
+	}
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, answer, _ := ask(t, url, "GET", list, ""); status != 200 || strings.Count(answer, "actId") != acts || !strings.Contains(answer, base64.StdEncoding.EncodeToString(whole)) {
+		t.Errorf("with the photo back: %d, %d bytes", status, len(answer))
+	}
+	if status, answer, _ := ask(t, url, "GET", image, ""); status != 200 || len(answer) < size-100 { // ask trims it
+		t.Errorf("the photo that is back: %d, %d bytes", status, len(answer))
 	}
 }
