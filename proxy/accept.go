@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -63,15 +64,16 @@ const (
 // close it before would reset them, and the requests that they have sent.
 func acceptRest(l net.Listener, take func(net.Conn)) {
 	defer l.Close() // may be closed already
-	if !acceptUntil(l, time.Now().Add(acceptRestTime)) {
-		return
-	}
-	for oneWaits(l) {
+	end := time.Now().Add(acceptRestTime)
+	for time.Now().Before(end) && acceptUntil(l, end) && oneWaits(l) {
 		conn, err := l.Accept()
-		if err != nil {
-			return
+		switch {
+		case err == nil:
+			take(conn)
+		case errors.Is(err, os.ErrDeadlineExceeded): // endAccept came between, or it is over
+		default: // out of descriptors: those that end now give some back
+			<-time.After(acceptPause)
 		}
-		take(conn)
 	}
 }
 

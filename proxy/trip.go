@@ -65,7 +65,11 @@ func (t *trip) next(ctx context.Context, last error) error {
 			continue
 		}
 		if t.untried() {
-			return t.service.line.wait(ctx, t.left(), t.changes, func() bool { t.refresh(); return t.take(ctx) })
+			err := t.service.line.wait(ctx, t.left(), t.changes, func() bool { t.refresh(); return t.take(ctx) })
+			if err != nil && ctx.Err() == nil && t.takeEjected() {
+				return nil
+			}
+			return err
 		}
 		if !t.changed(ctx, r) {
 			if last != nil {
@@ -104,6 +108,19 @@ func (t *trip) take(ctx context.Context) bool {
 		t.turn, t.source = t.service.turns.take(ctx, t.service.exact)
 	}
 	if t.row = t.service.pick(t.turn, t.tried); t.row == nil {
+		return false
+	}
+	t.tried = append(t.tried, t.row)
+	return true
+}
+
+// takeEjected claims a row that was passed over, when the others have had no room for as long
+// as the request may wait: an answer is likelier from there than from here.
+func (t *trip) takeEjected() bool {
+	if t.source == "" {
+		return false
+	}
+	if t.row = t.service.pickEjected(t.turn, t.tried); t.row == nil {
 		return false
 	}
 	t.tried = append(t.tried, t.row)

@@ -120,6 +120,12 @@ func (s *service) pick(turn uint64, tried []*upstream) *upstream {
 	if full {
 		return nil
 	}
+	return s.pickEjected(turn, tried)
+}
+
+// pickEjected claims a row that was passed over.
+func (s *service) pickEjected(turn uint64, tried []*upstream) *upstream {
+	n := uint64(len(s.rows))
 	for i := range n {
 		u := s.rows[(turn+i)%n]
 		if !contains(tried, u) && u.claimEjected() {
