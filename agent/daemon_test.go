@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"orch/agent/api"
+	"orch/scripts/local"
 )
 
 // daemon is a whole node in this process, on a loopback address of its own.
@@ -35,11 +36,7 @@ func loopback() string {
 // begin starts a node with an empty folder.
 func begin(t *testing.T, id, ip string) *daemon {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "orch") // the path of a socket is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := local.Folder(t)
 	c := Default()
 	c.NodeID, c.Addr, c.DataDir, c.Socket = id, ip, filepath.Join(dir, "data"), filepath.Join(dir, "s")
 	c.ProxyAddr, c.MetricsAddr = ip+":8480", ip+":7483"

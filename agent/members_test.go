@@ -229,6 +229,16 @@ func TestRemoveByForce(t *testing.T) {
 		}
 		return nil
 	})
+	// One that was removed while it was down knows of two who are lost, and of n1, which
+	// refuses it: that is no loss.
+	three.start()
+	three.until("it is not recovered against those who go on", func(ctx context.Context) error {
+		p, err := three.Recovery(ctx)
+		if err == nil && !strings.Contains(p.Refused, "node n1 answers that this node has left") {
+			err = fmt.Errorf("%q", p.Refused)
+		}
+		return err
+	})
 }
 
 // asNode asks another node as this one does.

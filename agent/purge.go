@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 )
 
 // Labels of a container, as the worker sets them.
@@ -40,6 +41,9 @@ func Purge(ctx context.Context, cfg Config) (node string, removed int, err error
 	if err != nil || !ok {
 		return "", 0, err
 	}
+	if in := rejoined(f.dir, id); in != "" {
+		return id.NodeID, 0, fmt.Errorf("%w: %s was set aside, and node %s is in that cluster again with %s: the containers that run are its, and nothing was removed", ErrFolder, f.dir, id.NodeID, in)
+	}
 	cfg.NodeID = id.NodeID
 	e, err := newEngine(cfg)
 	if err != nil {
@@ -73,4 +77,19 @@ func Purge(ctx context.Context, cfg Config) (node string, removed int, err error
 		err = removeRules(ctx, fw)
 	}
 	return id.NodeID, len(list), err
+}
+
+// rejoined is the folder that a folder was set aside in, where the same node is in the same
+// cluster again: containers and rules bear the marks of both, and are that one's.
+func rejoined(dir string, id identity) string {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return ""
+	}
+	above := &folder{dir: filepath.Dir(dir)}
+	now, ok, err := above.identity("")
+	if err != nil || !ok || now.ClusterID != id.ClusterID || now.NodeID != id.NodeID {
+		return ""
+	}
+	return above.dir
 }

@@ -49,6 +49,20 @@ func TestPurge(t *testing.T) {
 	if _, _, err := Purge(t.Context(), cfg); !errors.Is(err, ErrFolder) || !strings.Contains(err.Error(), "--node-id n1") {
 		t.Errorf("as another node: %v", err)
 	}
+	cfg.NodeID = ""
+	for cluster, again := range map[string]bool{"c": true, "another": false} {
+		aside := cfg
+		aside.DataDir = filepath.Join(cfg.DataDir, "left-"+cluster)
+		f := open(t, aside.DataDir)
+		err := f.saveIdentity(identity{ClusterID: cluster, NodeID: "n1"})
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Purge(t.Context(), aside); again != errors.Is(err, ErrFolder) || again == (err == nil) {
+			t.Errorf("set aside, and in cluster c again: of %s: %v", cluster, err)
+		}
+	}
 	cfg.DataDir = filepath.Join(cfg.DataDir, "none")
 	if node, n, err := Purge(t.Context(), cfg); node != "" || n != 0 || err != nil {
 		t.Errorf("an empty folder: %q, %d, %v", node, n, err)

@@ -36,9 +36,15 @@ func (n *Node) Recovery(ctx context.Context) (api.Recovery, error) {
 			p.Members = append(p.Members, api.Survivor{ID: m.ID, Addr: m.Addr, Voter: m.Voter})
 		}
 	}
-	n.ask(ctx, p.Members)
-	p.Refused = refused(p, n.raft.Fenced())
-	if i := slices.IndexFunc(members, func(m consensus.Member) bool { return m.ID == me.NodeID }); i < 0 && p.Refused == "" {
+	goesOn := n.ask(ctx, p.Members)
+	self := slices.IndexFunc(members, func(m consensus.Member) bool { return m.ID == me.NodeID })
+	switch {
+	case goesOn != "":
+		p.Refused = fmt.Sprintf("node %s answers that this node has left: the cluster goes on without it; move the data folder away and join anew", goesOn)
+	default:
+		p.Refused = refused(p, n.raft.Fenced(), self >= 0 && members[self].Voter)
+	}
+	if self < 0 && p.Refused == "" {
 		p.Refused = "this node is not in the configuration that it holds: recover one that is, and this one is taken in again"
 	}
 	return p, nil
@@ -49,8 +55,10 @@ func (n *Node) holds() api.Holding {
 	return api.Holding{Term: term, Index: index, Applied: n.raft.Status().Applied}
 }
 
-// ask fills in what the other members hold; one that does not answer is lost.
-func (n *Node) ask(ctx context.Context, members []api.Survivor) {
+// ask fills in what the other members hold; one that does not answer is lost. One that
+// answers that this node is out of the cluster is not lost at all: its ID is returned.
+func (n *Node) ask(ctx context.Context, members []api.Survivor) (goesOn string) {
+	var mu sync.Mutex
 	ctx, cancel := context.WithTimeout(ctx, probeInterval)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -62,23 +70,32 @@ func (n *Node) ask(ctx context.Context, members []api.Survivor) {
 				return
 			}
 			r, err := c.Report(ctx)
+			if errors.Is(err, api.ErrLeft) || errors.Is(err, api.ErrRemoved) {
+				mu.Lock()
+				goesOn = m.ID
+				mu.Unlock()
+			}
 			m.Answers, m.Leader = err == nil && r.Node == m.ID, r.Leader
 			m.Holds = api.Holding{Term: r.LastTerm, Index: r.LastIndex, Applied: r.AppliedIndex}
 		})
 	}
 	wg.Wait()
+	return goesOn
 }
 
 // refused says why a cluster must not be recovered here; fenced: this node's disk takes
-// no writes.
-func refused(p api.Recovery, fenced bool) string {
+// no writes; votes: it is a voter.
+func refused(p api.Recovery, fenced, votes bool) string {
 	switch {
 	case p.Leader != "":
 		return fmt.Sprintf("node %s leads: the cluster has its quorum, and nothing is to be recovered", p.Leader)
 	case fenced:
 		return fmt.Sprintf("the disk of node %s takes no writes, as 'orchctl status' there says: free space on it or mend it, then run 'orchctl recover' again", p.Node)
 	}
-	voters, answering := 1, 1
+	voters, answering := 0, 0
+	if votes {
+		voters, answering = 1, 1
+	}
 	best := p.Holds
 	where, led := p.Node, api.Survivor{}
 	for _, m := range p.Members {
@@ -192,9 +209,9 @@ func (n *Node) outlive(ctx context.Context) (context.Context, context.CancelFunc
 // is so all the same, and the next start finds it out.
 func (n *Node) recovered(epoch uint64) {
 	if err := n.enterEpoch(epoch); err != nil {
-		n.log.Error("the recovery is not in "+identityFile+" yet; the next start of orchd writes it", "reason", err)
+		n.log.Error("the recovery is not in "+identityFile+" yet; writing it is tried again each second", "reason", err)
 		n.mu.Lock()
-		n.member.Epoch = epoch
+		n.member.Epoch = epoch // with Recovering as it is: see rewrite
 		n.mu.Unlock()
 	}
 	n.relayed.Store(nil)
@@ -218,10 +235,21 @@ func (n *Node) finishRecovery() error {
 		n.log.Warn("a recovery was cut off before it had changed anything; where the majority is still lost, give 'orchctl recover' again")
 	}
 	if err := n.enterEpoch(epoch); err != nil {
-		n.log.Warn("what became of a recovery that was cut off is not written down; the next start of orchd does it", "reason", err)
-		n.member.Epoch, n.member.Recovering = epoch, 0
+		n.log.Warn("what became of a recovery that was cut off is not written down yet; that is tried again", "reason", err)
+		n.member.Epoch, n.member.Recovering = epoch, epoch
 	}
 	return nil
+}
+
+// rewrite writes down a recovery that has come to pass, where the disk did not take it: when
+// this node starts anew it may not be alone any more, and would take it for one that had not.
+func (n *Node) rewrite() {
+	n.mu.Lock()
+	epoch, due := n.member.Epoch, n.member.Recovering != 0 && n.member.Recovering == n.member.Epoch
+	n.mu.Unlock()
+	if due && n.enterEpoch(epoch) == nil {
+		n.log.Info("the recovery is in "+identityFile+" now", "epoch", epoch)
+	}
 }
 
 const (
@@ -354,6 +382,7 @@ func (n *Node) standsAside(ctx context.Context) error {
 			return nil
 		case <-poll.C:
 		}
+		n.rewrite()
 		list := n.gossip.Load()
 		if list == nil {
 			continue

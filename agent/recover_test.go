@@ -41,13 +41,17 @@ func TestWhereToRecover(t *testing.T) {
 		"another one had this for one":  {api.Recovery{Node: "n1", Holds: at(2, 9), Members: []api.Survivor{{ID: "n2", Answers: true, Holds: at(2, 9), Leader: "n1"}, lost("n3"), lost("n4")}}, ""},
 		"alone in its cluster":          {api.Recovery{Holds: at(2, 9)}, "1 of 1 voters answer"},
 	} {
-		if got := refused(c.p, false); !strings.Contains(got, c.says) || (c.says == "") != (got == "") {
+		if got := refused(c.p, false, true); !strings.Contains(got, c.says) || (c.says == "") != (got == "") {
 			t.Errorf("%s: %q, want %q", name, got, c.says)
 		}
 	}
 	p := api.Recovery{Node: "n1", Holds: at(2, 9), Members: []api.Survivor{lost("n2"), lost("n3")}}
-	if got := refused(p, true); !strings.Contains(got, "the disk of node n1 takes no writes") {
+	if got := refused(p, true, true); !strings.Contains(got, "the disk of node n1 takes no writes") {
 		t.Errorf("its disk is full: %q", got)
+	}
+	p = api.Recovery{Node: "n1", Holds: at(2, 9), Members: []api.Survivor{there("n2", at(2, 9)), lost("n3")}}
+	if got := refused(p, false, false); got != "" {
+		t.Errorf("one of two voters answers, and this node has no vote: %q", got)
 	}
 }
 
@@ -189,6 +193,22 @@ func TestRecoverIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.knows(t, p.Epoch)
+
+	// The disk takes no node.json when it has come to pass, and later it does.
+	kept := n.folder
+	n.folder = &folder{dir: filepath.Join(n.cfg.DataDir, "none")}
+	if err := kept.saveIdentity(identity{ClusterID: n.clusterID(), NodeID: "n1", Epoch: p.Epoch, Recovering: p.Epoch + 1}); err != nil {
+		t.Fatal(err)
+	}
+	n.member.Recovering = p.Epoch + 1
+	n.recovered(p.Epoch + 1)
+	n.rewrite()
+	if n.epoch() != p.Epoch+1 {
+		t.Errorf("it is of recovery %d in memory", n.epoch())
+	}
+	n.folder = kept
+	n.rewrite()
+	n.knows(t, p.Epoch+1)
 }
 
 // TestHearsOfARecoveryBeforeItFollows: a survivor hears of it from another one that

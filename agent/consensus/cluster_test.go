@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"orch/scripts/local"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,7 +101,7 @@ func lan(t testing.TB) Timings {
 }
 
 func (c *cluster) config(id string) Config {
-	return Config{ID: id, Addr: "127.0.0.1:0", Dir: c.t.TempDir(), Timings: lan(c.t), Logger: logger(c.t)}
+	return Config{ID: id, Addr: "127.0.0.1:0", Dir: local.Folder(c.t), Timings: lan(c.t), Logger: logger(c.t)}
 }
 
 func logger(t testing.TB) *slog.Logger {
@@ -185,7 +187,11 @@ func newCluster(t testing.TB, n int, edit func(i int, cfg *Config)) *cluster {
 		}
 	}
 	for _, s := range c.servers {
-		until(t, s.cfg.ID+" has its vote", func() bool { return s.Status().Voter })
+		// Of all, not of its own alone: one that does not know another's vote yet elects nobody.
+		until(t, s.cfg.ID+" knows all votes", func() bool {
+			all, err := s.Members()
+			return err == nil && len(all) == n && !slices.ContainsFunc(all, func(m Member) bool { return !m.Voter })
+		})
 	}
 	return c
 }

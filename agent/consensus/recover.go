@@ -91,7 +91,8 @@ func (n *Node) Recover(ctx context.Context, scratch Machine, before func()) erro
 // may fail after that, for it goes on to remove what is older.
 func (n *Node) recoveredFrom(last uint64) bool {
 	snap, err := n.snaps.newest()
-	return err == nil && snap != nil && snap.Index >= last && len(snap.Configuration.Servers) == 1
+	return err == nil && snap != nil && snap.Index >= last && len(snap.Configuration.Servers) == 1 &&
+		snap.Configuration.Servers[0].ID == raft.ServerID(n.cfg.ID)
 }
 
 // Forget sets the log, the votes and the snapshots aside, into a folder whose path it
@@ -185,8 +186,12 @@ func (n *Node) setAside(aside *string) error {
 		return errors.Join(err, n.reopen())
 	}
 	*aside = to
-	for _, name := range []string{dbFile, snapshotFolder} {
+	names := []string{dbFile, snapshotFolder}
+	for i, name := range names {
 		if err := os.Rename(filepath.Join(n.cfg.Dir, name), filepath.Join(to, name)); err != nil {
+			for _, moved := range names[:i] { // half of it is no log
+				err = errors.Join(err, os.Rename(filepath.Join(to, moved), filepath.Join(n.cfg.Dir, moved)))
+			}
 			return errors.Join(err, n.reopen())
 		}
 	}

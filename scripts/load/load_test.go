@@ -34,7 +34,7 @@ func service(t *testing.T) string {
 	addr := l.Addr().String()
 	l.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	c := acts.Config{Listen: addr, Data: t.TempDir(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	c := acts.Config{Listen: addr, Data: t.TempDir(), MaxPhoto: acts.DefaultMaxPhoto, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	ended := make(chan error, 1)
 	go func() { ended <- acts.Run(ctx, c) }()
 	t.Cleanup(func() {

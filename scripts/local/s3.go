@@ -1,5 +1,5 @@
-// Package local starts servers of others on this machine, for the tests of any room: they
-// are the real programs, each with a folder of its own.
+// Package local is what the tests of any room may need of this machine: folders in memory,
+// and servers of others, which are the real programs.
 //
 // It promises that they end with the test. It knows nothing of ours, so that any test may
 // import it.
