@@ -42,7 +42,11 @@ func Purge(ctx context.Context, cfg Config) (node string, removed int, err error
 		return "", 0, err
 	}
 	if in := rejoined(f.dir, id); in != "" {
-		return id.NodeID, 0, fmt.Errorf("%w: %s was set aside, and node %s is in that cluster again with %s: the containers that run are its, and nothing was removed", ErrFolder, f.dir, id.NodeID, in)
+		above, err := openFolder(in)
+		if err != nil {
+			return id.NodeID, 0, fmt.Errorf("%s was set aside, and node %s is in that cluster again: the containers that run are its, and nothing was removed: %w", f.dir, id.NodeID, err)
+		}
+		defer above.Close()
 	}
 	cfg.NodeID = id.NodeID
 	e, err := newEngine(cfg)

@@ -50,6 +50,7 @@ func TestPurge(t *testing.T) {
 		t.Errorf("as another node: %v", err)
 	}
 	cfg.NodeID = ""
+	runs := open(t, cfg.DataDir)
 	for cluster, again := range map[string]bool{"c": true, "another": false} {
 		aside := cfg
 		aside.DataDir = filepath.Join(cfg.DataDir, "left-"+cluster)
@@ -62,6 +63,12 @@ func TestPurge(t *testing.T) {
 		if _, _, err := Purge(t.Context(), aside); again != errors.Is(err, ErrFolder) || again == (err == nil) {
 			t.Errorf("set aside, and in cluster c again: of %s: %v", cluster, err)
 		}
+	}
+	runs.Close()
+	stopped := cfg
+	stopped.DataDir = filepath.Join(cfg.DataDir, "left-c")
+	if _, _, err := Purge(t.Context(), stopped); err != nil {
+		t.Errorf("set aside, and no daemon runs: %v", err)
 	}
 	cfg.DataDir = filepath.Join(cfg.DataDir, "none")
 	if node, n, err := Purge(t.Context(), cfg); node != "" || n != 0 || err != nil {
