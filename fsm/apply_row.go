@@ -192,6 +192,9 @@ func (c Observe) apply(d *draft) (any, error) {
 	if next == have {
 		return nil, nil
 	}
+	if c.Phase == Running && have.Observed != Running && !have.Status {
+		next.Since = d.Stamp // what an engine needs to begin is not held against the container
+	}
 	r := d.touch(i)
 	next.Index = r.Index
 	*r = next

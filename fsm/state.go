@@ -194,7 +194,8 @@ type Container struct {
 	Failures int `json:"failures,omitempty"`
 	// RetryAt is the stamp (ms) before which it is not relaunched; 0 is none.
 	RetryAt int64 `json:"retry_at,omitempty"`
-	// Since is the stamp (ms) at which Status last changed or the generation began.
+	// Since is the stamp (ms) at which Status last changed, or the generation began, or
+	// its container did.
 	Since int64 `json:"since"`
 	// DrainDeadline is the stamp (ms) at which draining ends at the latest.
 	DrainDeadline int64 `json:"drain_deadline,omitempty"`

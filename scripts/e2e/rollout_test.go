@@ -100,7 +100,7 @@ func ends(t *testing.T, ctx context.Context, n *lab.Node, number uint64, outcome
 			return err
 		}
 		if list[0].Revision != number || list[0].Outcome != outcome {
-			return fmt.Errorf("revision %d is %s: %s", list[0].Revision, list[0].Outcome, list[0].Reason)
+			return fmt.Errorf("the newest first: %+v", list)
 		}
 		return nil
 	})
@@ -217,7 +217,7 @@ func TestRollOutLosesNothing(t *testing.T) {
 func TestBadVersionGoesBack(t *testing.T) {
 	bad := derived(t, "bad", `ENTRYPOINT ["/acts", "--no-such-flag"]`)
 	second := derived(t, "good", "ENV RELEASE=2")
-	base := spec(3, 3) + "health: {start_timeout: 3s}\nrollout: {healthy_within: 5s}\n"
+	base := spec(3, 3)
 	c, ctx := cluster(t, 3, base)
 	first, err := c.Nodes[0].Healthy(within(t, ctx, 60*time.Second), 3)
 	if err != nil {
@@ -227,7 +227,7 @@ func TestBadVersionGoesBack(t *testing.T) {
 	ends(t, within(t, ctx, 10*time.Second), c.Nodes[0], 1, "good")
 	stop, load := loading(t, ctx, c.Nodes)
 
-	apply(t, c, c.Nodes[1], "bad", changed(base, bad))
+	apply(t, c, c.Nodes[1], "bad", changed(base, bad, "health: {start_timeout: 3s}", "rollout: {healthy_within: 5s}"))
 	list := ends(t, within(t, ctx, 60*time.Second), c.Nodes[2], 3, "good")
 	if list[1].Outcome != "failed" || !strings.Contains(list[1].Reason, "acts/4") || list[0].From != 1 || list[0].Image != programs.Image {
 		t.Errorf("history %+v", list)
