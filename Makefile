@@ -1,7 +1,9 @@
 # `make up` starts three nodes on this machine, `make test` proves that all of it works.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# How what ships is compiled; the checks do it the same way, so that it is done once.
 # grpcnotrace leaves out a debug page of gRPC, which S3's client library links, and with
 # it a third of acts: the linker keeps every method for its templates.
+STATIC  := CGO_ENABLED=0 GOFLAGS="$$GOFLAGS -trimpath -tags=grpcnotrace"
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINS    := bin/orchd bin/orchctl bin/acts
 SOURCES := $(shell find cmd fsm proxy agent acts -type f -not -name '*_test.go' 2>/dev/null) go.mod go.sum
@@ -17,7 +19,7 @@ build: $(BINS) ## the programs, static, into bin/
 
 bin/%: $(SOURCES)
 	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+	$(STATIC) go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
 
 image: bin/acts ## the image acts:latest, FROM scratch, where there is a Docker Engine
 	@if docker version >/dev/null 2>&1; then docker build -q -t acts:latest -f deploy/Dockerfile.acts . >/dev/null; fi
@@ -29,17 +31,17 @@ down: build ## stop and remove everything that `make up` made
 	@scripts/cluster down
 
 test: ## every test, with the race detector, on the real Docker Engine where there is one
-	go vet ./...
-	go tool staticcheck ./...
+	$(STATIC) go vet ./...
+	$(STATIC) go tool staticcheck ./...
 	go test -race -p 1 -timeout 20m $$(go list ./... | grep -v /scripts/e2e)
-	go test -run Million ./agent/consensus
-	go test -run AllocatesNothing ./proxy
+	$(STATIC) go test -run Million ./agent/consensus
+	$(STATIC) go test -run AllocatesNothing ./proxy
 	go test -race -count=1 -timeout 20m ./scripts/e2e # it builds the programs itself, which the cache knows nothing of
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	go vet ./...
-	go tool staticcheck ./...
+	$(STATIC) go vet ./...
+	$(STATIC) go tool staticcheck ./...
 
 fuzz: ## every fuzz target, 20 s each
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \

@@ -174,7 +174,10 @@ func setAside(x *spool, list []act) ([]*io.SectionReader, error) {
 	aside, begin := make([]*io.SectionReader, len(list)), int64(0)
 	for i, end := range ends {
 		if end > begin {
-			aside[i] = io.NewSectionReader(x.file, begin, end-begin)
+			var err error
+			if aside[i], err = x.section(begin, end); err != nil {
+				return nil, err
+			}
 		}
 		begin = end
 	}
@@ -189,12 +192,21 @@ func (s *Service) feed(ctx context.Context, into io.Writer, list []act, aside []
 	out.WriteByte('[')
 	first := true
 	all = true
+	if aside == nil {
+		aside = make([]*io.SectionReader, len(list))
+	}
+	long, next := &spool{}, 0 // the long texts up to next have been read into it
+	defer func() { long.Close() }()
 	for i, a := range list {
-		var fields *io.SectionReader
-		if aside != nil {
-			fields = aside[i]
+		if a.LongText > 0 && i >= next {
+			x, end, err := s.longTexts(ctx, list, i, aside)
+			if err != nil {
+				return false, err
+			}
+			long.Close()
+			long, next = x, end
 		}
-		wrote, err := s.feedOne(ctx, out, a, fields, images, first)
+		wrote, err := s.feedOne(ctx, out, a, aside[i], images, first)
 		if err != nil {
 			return false, fmt.Errorf("act %d: %w", a.ID, err)
 		}
@@ -219,26 +231,23 @@ func (s *Service) feedOne(ctx context.Context, out *bufio.Writer, a act, aside *
 			defer reader.Close()
 		}
 	}
-	var fields *spool
 	if aside == nil {
-		fields, err = s.fields(ctx, a)
-		if errors.Is(err, errUnknown) {
-			return false, nil
+		if a.LongText > 0 {
+			return false, nil // it was not there when they were read
 		}
-		if err != nil {
+		x := &spool{dir: s.spool}
+		defer x.Close()
+		if err := writeFields(x, a); err != nil {
 			return false, err
 		}
-		defer fields.Close()
+		if aside, err = x.section(0, x.n); err != nil {
+			return false, err
+		}
 	}
 	if !first {
 		out.WriteByte(',')
 	}
-	if aside != nil {
-		_, err = io.Copy(out, aside) // through the buffer of out
-	} else {
-		_, err = fields.WriteTo(out)
-	}
-	if err != nil {
+	if _, err = io.Copy(out, aside); err != nil { // through the buffer of out
 		return true, err
 	}
 	if !images {
@@ -277,22 +286,46 @@ func writeFields(x *spool, a act) error {
 	return nil
 }
 
-// fields of an act. Long texts are read now, for this act alone, and wait on disk.
-func (s *Service) fields(ctx context.Context, a act) (*spool, error) {
-	if a.LongText == 0 {
-		x := &spool{dir: s.spool}
-		if err := writeFields(x, a); err != nil {
-			x.Close()
-			return nil, err
+// together is how many bytes of long texts are read at once; a longer one is read alone.
+const together = 1 << 20
+
+// longTexts reads the long texts of a list from one on, as many as go together, and sets
+// aside the fields of their acts, but not of those that were removed meanwhile. The rest,
+// from next on, is for another call.
+func (s *Service) longTexts(ctx context.Context, list []act, from int, aside []*io.SectionReader) (x *spool, next int, err error) {
+	var photos []string
+	at, n := map[string]int{}, int64(0)
+	for next = from; next < len(list); next++ {
+		a := list[next]
+		if a.LongText == 0 {
+			continue
 		}
-		return x, nil
+		if n += a.LongText; n > together && len(photos) > 0 {
+			break
+		}
+		photos, at[a.Photo.Key] = append(photos, a.Photo.Key), next
 	}
-	return s.made(ctx, func(x *spool) (err error) {
-		if a.Username, a.Caption, err = s.store.texts(ctx, a.Photo.Key); err != nil {
+	begins, ends := map[int]int64{}, map[int]int64{}
+	x, err = s.made(ctx, func(x *spool) error {
+		return s.store.texts(ctx, photos, func(photo, username, caption string) error {
+			i := at[photo]
+			a := list[i]
+			a.Username, a.Caption, begins[i] = username, caption, x.n
+			err := writeFields(x, a)
+			ends[i] = x.n
 			return err
-		}
-		return writeFields(x, a)
+		})
 	})
+	if err != nil {
+		return nil, 0, err
+	}
+	for i, end := range ends {
+		if aside[i], err = x.section(begins[i], end); err != nil {
+			x.Close()
+			return nil, 0, err
+		}
+	}
+	return x, next, nil
 }
 
 // writeBase64 encodes straight into the buffer of out, a piece at a time.

@@ -158,7 +158,9 @@ func TestPageLooks(t *testing.T) {
 			}
 			v.signUp("ann of Green Gables")
 			v.dialogs(file)
-			v.troubles(x, base)
+			if c.dark == (c.width > 1000) { // each width and each scheme once: a page takes its time to give up
+				v.troubles(x, base)
+			}
 			v.clean()
 		})
 	}

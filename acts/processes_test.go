@@ -12,13 +12,17 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"orch/scripts/local"
 )
 
 // program builds the real one.
 func program(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "acts")
-	if out, err := exec.Command("go", "build", "-o", path, "../cmd/acts").CombinedOutput(); err != nil {
+	cmd := exec.Command("go", "build", "-o", path, "../cmd/acts")
+	cmd.Env = local.Static()
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return path

@@ -1,6 +1,7 @@
 package acts
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -109,6 +110,20 @@ func (s *spool) WriteTo(w io.Writer) (int64, error) {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s.file}, *buffer)
+}
+
+// section is a part of it, as long as it is not closed and nothing more is written.
+func (s *spool) section(begin, end int64) (*io.SectionReader, error) {
+	var all io.ReaderAt = bytes.NewReader(s.buf)
+	if s.file != nil {
+		if len(s.buf) > 0 {
+			if err := s.flush(); err != nil {
+				return nil, err
+			}
+		}
+		s.buf, all = nil, s.file
+	}
+	return io.NewSectionReader(all, begin, end-begin), s.err
 }
 
 func (s *spool) Close() {

@@ -230,9 +230,25 @@ func (s *sqlStore) newest(ctx context.Context, category string, offset, limit in
 	return out, err
 }
 
-func (s *sqlStore) texts(ctx context.Context, photo string) (username, caption string, err error) {
-	err = s.db.QueryRowContext(ctx, s.q("SELECT username, caption FROM acts WHERE photo = ?1"), photo).Scan(&username, &caption)
-	return username, caption, unknown(err)
+func (s *sqlStore) texts(ctx context.Context, photos []string, visit func(photo, username, caption string) error) error {
+	marks, args := oneOf(photos)
+	rows, err := s.db.QueryContext(ctx, s.q("SELECT photo, username, caption FROM acts WHERE photo IN ("+marks+")"), args...)
+	return each(rows, err, func() error {
+		var photo, username, caption string
+		if err := rows.Scan(&photo, &username, &caption); err != nil {
+			return err
+		}
+		return visit(photo, username, caption)
+	})
+}
+
+// oneOf is what stands in the brackets of IN (…), and what it stands for.
+func oneOf(keys []string) (marks string, args []any) {
+	for i, k := range keys {
+		marks += fmt.Sprintf(", ?%d", i+1)
+		args = append(args, k)
+	}
+	return strings.TrimPrefix(marks, ", "), args
 }
 
 func (s *sqlStore) addAct(ctx context.Context, a act, knownUser bool) (field string, err error) {
@@ -294,11 +310,8 @@ func (s *sqlStore) photo(ctx context.Context, id int64) (p photo, err error) {
 }
 
 func (s *sqlStore) referenced(ctx context.Context, keys []string) (map[string]bool, error) {
-	marks, args := make([]string, len(keys)), make([]any, len(keys))
-	for i, k := range keys {
-		marks[i], args[i] = fmt.Sprintf("?%d", i+1), k
-	}
-	have, err := column(s.db.QueryContext(ctx, s.q("SELECT photo FROM acts WHERE photo IN ("+strings.Join(marks, ", ")+")"), args...))
+	marks, args := oneOf(keys)
+	have, err := column(s.db.QueryContext(ctx, s.q("SELECT photo FROM acts WHERE photo IN ("+marks+")"), args...))
 	out := map[string]bool{}
 	for _, k := range have {
 		out[k] = true

@@ -63,8 +63,8 @@ type store interface {
 	// newest returns limit acts of a category from the offset-th newest on. Those with
 	// LongText come without Username and Caption, which texts has.
 	newest(ctx context.Context, category string, offset, limit int64) ([]act, error)
-	// texts of the act with that photo.
-	texts(ctx context.Context, photo string) (username, caption string, err error)
+	// texts of the acts with those photos, as far as they are there, in any order.
+	texts(ctx context.Context, photos []string, visit func(photo, username, caption string) error) error
 	// addAct says which field is refused with errUnknown or errExists. knownUser: the
 	// user has been asked for elsewhere.
 	addAct(ctx context.Context, a act, knownUser bool) (field string, err error)

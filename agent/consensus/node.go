@@ -198,10 +198,24 @@ func (n *Node) openFolder() error {
 func (n *Node) layStores() error {
 	n.stable = &stableStore{disk: n.raw, fence: n.fence}
 	var err error
-	if n.logs, err = raft.NewLogCache(logCache, &logStore{disk: n.raw, fence: n.fence, pace: n.pace}); err != nil {
+	if n.logs, err = raft.NewLogCache(logCache, &logStore{disk: n.raw, fence: n.fence, pace: n.pace, replaced: n.replaced}); err != nil {
 		return fmt.Errorf("open raft store: %w", err)
 	}
 	return nil
+}
+
+// replaced is the term of the entry at index, if the newest snapshot ends with it and is
+// applied. A leader is not told: it sends the snapshot to who lacks that entry.
+func (n *Node) replaced(index uint64) (term uint64, ok bool) {
+	r := n.raft.Load()
+	if r == nil || r.State() == raft.Leader || r.AppliedIndex() < index {
+		return 0, false
+	}
+	snap, err := n.snaps.newest()
+	if err != nil || snap == nil || snap.Index != index {
+		return 0, false
+	}
+	return snap.Term, true
 }
 
 // start runs Raft on the stores. The machine already holds the newest snapshot.

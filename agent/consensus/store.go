@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -25,6 +26,27 @@ type logStore struct {
 	disk
 	fence *fence
 	pace  *pace
+	// replaced is the term of the entry at index where a snapshot ends with it.
+	replaced func(index uint64) (term uint64, ok bool)
+}
+
+// replacedEntry is the type of an entry of which only index and term are known. A
+// follower compares those; it is never applied, stored or sent.
+const replacedEntry raft.LogType = 0xff
+
+// GetLog also knows the term of the entry that the newest snapshot ends with, which a
+// follower that was sent the snapshot never had. Without that, an entry behind the snapshot
+// that comes a second time (its answer was lost) is refused, for what precedes it is not
+// found, and so is everything after it until the leader makes another snapshot.
+func (s *logStore) GetLog(index uint64, l *raft.Log) error {
+	err := s.disk.GetLog(index, l)
+	if errors.Is(err, raft.ErrLogNotFound) {
+		if term, ok := s.replaced(index); ok {
+			*l = raft.Log{Index: index, Term: term, Type: replacedEntry}
+			return nil
+		}
+	}
+	return err
 }
 
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }

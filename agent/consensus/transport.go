@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,8 +32,14 @@ func (transport) Close() error { return nil }
 
 // AppendEntries implements raft.Transport.
 func (t transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
+	if slices.ContainsFunc(q.Entries, func(l *raft.Log) bool { return l.Type == replacedEntry }) {
+		return errReplaced
+	}
 	return t.NetworkTransport.AppendEntries(id, named(id, at), q, r)
 }
+
+// errReplaced: a leader read its log in the moment in which it ceased to be one.
+var errReplaced = errors.New("an entry that a snapshot has replaced is not sent")
 
 // RequestVote implements raft.Transport.
 func (t transport) RequestVote(id raft.ServerID, at raft.ServerAddress, q *raft.RequestVoteRequest, r *raft.RequestVoteResponse) error {

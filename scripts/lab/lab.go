@@ -18,7 +18,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Programs are the built binaries and the image that a cluster runs.
@@ -33,7 +36,7 @@ type Programs struct {
 func Build(ctx context.Context, root, dir string, race bool) (*Programs, error) {
 	for _, name := range []string{"orchd", "orchctl", "acts"} {
 		args := []string{"build", "-o", filepath.Join(dir, name)}
-		env := append(os.Environ(), "CGO_ENABLED=0")
+		env := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath -tags=grpcnotrace") // as the Makefile does, whose results Go has kept
 		if race && name == "orchd" {
 			args, env = append(args, "-race"), append(os.Environ(), "CGO_ENABLED=1")
 		}
@@ -110,24 +113,31 @@ func Add(c *Cluster, id, ip string) *Node {
 	return n
 }
 
-// Up starts every node, makes the cluster and applies a spec file.
+// Up starts every node, makes the cluster, which they join at once, and applies a spec
+// file.
 func (c *Cluster) Up(ctx context.Context, spec string) error {
-	for i, n := range c.Nodes {
-		if err := n.Start(ctx); err != nil {
-			return err
-		}
-		if i == 0 {
-			if _, err := n.Ctl(ctx, "init"); err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := n.Join(ctx, c.Nodes[0]); err != nil {
-			return err
-		}
+	var starting errgroup.Group
+	for _, n := range c.Nodes {
+		starting.Go(func() error { return n.Start(ctx) })
 	}
-	if spec == "" {
+	if err := starting.Wait(); err != nil {
+		return err
+	}
+	if len(c.Nodes) == 0 {
 		return nil
+	}
+	if _, err := c.Nodes[0].Ctl(ctx, "init"); err != nil {
+		return err
+	}
+	var joining errgroup.Group
+	for _, n := range c.Nodes[1:] {
+		joining.Go(func() error {
+			_, err := n.Join(ctx, c.Nodes[0])
+			return err
+		})
+	}
+	if err := joining.Wait(); err != nil || spec == "" {
+		return err
 	}
 	_, err := c.Nodes[0].Ctl(ctx, "apply", "--yes", "-f", spec)
 	return err
@@ -163,27 +173,34 @@ func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 
 // Down kills every node and removes every container and volume of the cluster.
 func (c *Cluster) Down() error {
-	var errs []error
 	for _, n := range c.Nodes {
 		n.Kill()
 	}
-	for _, n := range c.Nodes {
-		data := filepath.Join(n.Dir, "data")
-		aside, err := filepath.Glob(filepath.Join(data, "left-*")) // of clusters that it has left
-		errs = append(errs, err)
-		for _, dir := range append(aside, data) {
-			if _, err := os.Stat(filepath.Join(dir, "node.json")); err != nil {
-				continue
-			}
-			args := append([]string{"purge"}, n.args()...)
-			out, err := exec.Command(filepath.Join(c.Programs.Dir, "orchd"), append(args, "--data-dir="+dir)...).CombinedOutput()
-			if err != nil {
-				errs = append(errs, fmt.Errorf("purge %s: %w\n%s", n.ID, err, out))
-			}
-		}
+	var purging sync.WaitGroup
+	errs := make([]error, len(c.Nodes))
+	for i, n := range c.Nodes {
+		purging.Go(func() { errs[i] = n.purge() })
 	}
+	purging.Wait()
 	c.HTTP.CloseIdleConnections()
 	return errors.Join(errs...)
+}
+
+// purge removes what a node has left, also of clusters that it was in before.
+func (n *Node) purge() error {
+	data := filepath.Join(n.Dir, "data")
+	aside, err := filepath.Glob(filepath.Join(data, "left-*"))
+	for _, dir := range append(aside, data) {
+		if _, err := os.Stat(filepath.Join(dir, "node.json")); err != nil {
+			continue
+		}
+		args := append([]string{"purge"}, n.args()...)
+		out, failed := exec.Command(filepath.Join(n.cluster.Programs.Dir, "orchd"), append(args, "--data-dir="+dir)...).CombinedOutput()
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("purge %s: %w\n%s", n.ID, failed, out))
+		}
+	}
+	return err
 }
 
 // ErrEnded is wrapped by errors that no waiting mends.

@@ -30,8 +30,8 @@ func S3(t *testing.T) (url, folder string) {
 	// Unlike 'go install', 'go run' keeps the linked program in Go's build cache: the next
 	// test to want it waits for no linker. What it runs is a copy of the program to here.
 	build := exec.Command("go", "run", "-exec", "cp", gateway, bin)
-	build.Env = append(os.Environ(), "GOFLAGS=")
-	build.Dir = bin // outside of this module
+	build.Env = append(os.Environ(), "GOFLAGS=-trimpath", "CGO_ENABLED=0") // as Go's cache has the standard library
+	build.Dir = bin                                                        // outside of this module
 	if out, err := build.CombinedOutput(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("build %s: %v\n%s", gateway, err, out)
