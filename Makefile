@@ -3,7 +3,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # How what ships is compiled; the checks do it the same way, so that it is done once.
 # grpcnotrace leaves out a debug page of gRPC, which S3's client library links, and with
 # it a third of acts: the linker keeps every method for its templates.
-STATIC  := CGO_ENABLED=0 GOFLAGS="$$GOFLAGS -trimpath -tags=grpcnotrace"
+STATIC  := CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath -tags=grpcnotrace"
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINS    := bin/orchd bin/orchctl bin/acts
 SOURCES := $(shell find cmd fsm proxy agent acts -type f -not -name '*_test.go' 2>/dev/null) go.mod go.sum

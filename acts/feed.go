@@ -130,27 +130,34 @@ func (s *Service) wholePage(ctx context.Context, list []act, limit int64, images
 }
 
 // stream sends a page act by act. Whatever its photos and texts are, what waits for the
-// client in memory is a buffer, and texts of inMemory at most.
+// client in memory is a buffer, and texts of inMemory at most. Room on disk for the rest is
+// taken before anything is sent: for the long texts as they are in the database, quoted or
+// not.
 func (s *Service) stream(ctx context.Context, w http.ResponseWriter, list []act, images bool) error {
-	texts := 0
+	var texts, long, longest int64
 	for _, a := range list {
-		texts += len(a.Username) + len(a.Caption)
+		texts += int64(len(a.Username) + len(a.Caption))
+		long, longest = long+a.longFields(), max(longest, a.longFields())
 	}
-	if texts <= inMemory {
-		_, err := s.feed(ctx, w, list, nil, images)
-		return err
+	var aside []*io.SectionReader
+	x := &spool{}
+	if texts > inMemory {
+		var err error
+		x, err = s.made(ctx, func(x *spool) (err error) {
+			aside, err = setAside(x, list)
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
-	x := &spool{dir: s.spool}
 	defer x.Close()
-	aside, err := setAside(x, list)
-	if err != nil {
-		return err
+	if n := x.n + min(long, max(longest, together)); n > inMemory {
+		if err := x.holds(s.aside, maxAside, n); err != nil {
+			return err
+		}
 	}
-	if !s.aside.TryAcquire(x.n) {
-		return errAside
-	}
-	defer s.aside.Release(x.n) // nothing more is written to it
-	_, err = s.feed(ctx, w, list, aside, images)
+	_, err := s.feed(ctx, w, list, aside, images)
 	return err
 }
 
@@ -289,6 +296,14 @@ func writeFields(x *spool, a act) error {
 // together is how many bytes of long texts are read at once; a longer one is read alone.
 const together = 1 << 20
 
+// longFields is how many bytes of texts are written of an act that has long ones.
+func (a act) longFields() int64 {
+	if a.LongText == 0 {
+		return 0
+	}
+	return a.LongText + int64(len(a.Category))
+}
+
 // longTexts reads the long texts of a list from one on, as many as go together, and sets
 // aside the fields of their acts, but not of those that were removed meanwhile. The rest,
 // from next on, is for another call.
@@ -300,7 +315,7 @@ func (s *Service) longTexts(ctx context.Context, list []act, from int, aside []*
 		if a.LongText == 0 {
 			continue
 		}
-		if n += a.LongText; n > together && len(photos) > 0 {
+		if n += a.longFields(); n > together && len(photos) > 0 {
 			break
 		}
 		photos, at[a.Photo.Key] = append(photos, a.Photo.Key), next

@@ -15,8 +15,13 @@ import (
 const maxLent = 16 << 20
 
 // maxAside is how many bytes of thumbnails, and of texts of pages, may be on disk for the
-// clients that are reading them. Clients have no bound, and the disk may be that of photos.
-const maxAside = 256 << 20
+// clients that are reading them; maxLists how many of lists of users and categories, which
+// uploads may depend on elsewhere. What is just being made, for two at a time, is not in
+// it. Clients have no bound, and the disk may be that of photos.
+const (
+	maxAside = 256 << 20
+	maxLists = 1 << 30
+)
 
 var errAside = refuse(http.StatusServiceUnavailable, "too many answers wait for clients that read slowly; try again")
 

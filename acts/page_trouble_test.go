@@ -69,10 +69,11 @@ func TestPageInTrouble(t *testing.T) {
 		status int
 		says   string
 	}{{http.StatusServiceUnavailable, "The service is busy."}, {http.StatusInternalServerError, "A container crashed"}} {
-		x.answers(3, &fault{status: c.status})
+		x.answers(1<<30, &fault{status: c.status})
 		v.do("open", chromedp.Navigate(base))
 		v.until(c.says, fmt.Sprintf("!document.querySelector('#net').hidden && document.querySelector('#net').textContent.startsWith(%s)", quoted(c.says)))
 		v.picture("says-so")
+		x.answers(0, &fault{})
 		v.until("it recovers", "document.querySelector('#net').hidden && document.querySelector('#title').textContent === 'green'")
 	}
 	v.signUp("eve")

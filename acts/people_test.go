@@ -65,7 +65,7 @@ func crowd(t *testing.T, mib int, origins chan<- string) string {
 // the users service is told who asks.
 func TestCrowd(t *testing.T) {
 	origins := make(chan string, 10)
-	p := newRemote(crowd(t, 16, origins))
+	p := newRemote(crowd(t, 4, origins))
 	defer p.http.CloseIdleConnections()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -76,8 +76,8 @@ func TestCrowd(t *testing.T) {
 		t.Errorf("nobody: %v", err)
 	}
 	runtime.ReadMemStats(&after)
-	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
-		t.Errorf("two questions to a list of 19 MB took %d bytes of memory", n)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("two questions to a list of 4.7 MB took %d bytes of memory", n)
 	}
 	if o := <-origins; o != "http://acts.example" {
 		t.Errorf("Origin %q", o)

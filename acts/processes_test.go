@@ -12,16 +12,14 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"orch/scripts/local"
 )
 
 // program builds the real one.
 func program(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "acts")
-	cmd := exec.Command("go", "build", "-o", path, "../cmd/acts")
-	cmd.Env = local.Static()
+	cmd := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-o", path, "../cmd/acts") // as the Makefile does, whose results Go has kept
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -142,7 +142,8 @@ type Service struct {
 	decoding  *semaphore.Weighted // bytes of large bodies being decoded and stored
 	shrinking chan struct{}       // thumbnails being made
 	lent      *semaphore.Weighted // bytes in memory that clients are reading
-	aside     *semaphore.Weighted // bytes on disk that clients are reading
+	aside     *semaphore.Weighted // bytes on disk that clients are reading, of thumbnails and pages
+	lists     *semaphore.Weighted // and of lists
 	listing   *semaphore.Weighted // answers being made from the database
 
 	assets  map[string]asset // the page
@@ -159,7 +160,7 @@ func open(ctx context.Context, c Config) (_ *Service, err error) {
 		maxPhoto: photo, maxBody: bodyOf(photo), decoding: semaphore.NewWeighted(max(maxDecoding, decodingCost*bodyOf(photo))),
 		log: c.Logger, strict: c.Strict, origin: c.Origin, people: here{}, room: room, metrics: newMetrics(),
 		idleBody: idleBody, firstSweep: firstSweep, grace: shutdownTimeout,
-		inside: semaphore.NewWeighted(everyone), listing: semaphore.NewWeighted(listing), shrinking: make(chan struct{}, 1), lent: semaphore.NewWeighted(maxLent), aside: semaphore.NewWeighted(maxAside),
+		inside: semaphore.NewWeighted(everyone), listing: semaphore.NewWeighted(listing), shrinking: make(chan struct{}, 1), lent: semaphore.NewWeighted(maxLent), aside: semaphore.NewWeighted(maxAside), lists: semaphore.NewWeighted(maxLists),
 	}
 	defer func() {
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -32,6 +33,7 @@ type spool struct {
 	items int
 	n     int64 // bytes written
 	err   error // the first of the disk: something is missing from then on
+	back  func()
 }
 
 // Write never waits for a client. An error is errStorage, and stays.
@@ -130,6 +132,20 @@ func (s *spool) Close() {
 	if s.file != nil {
 		s.file.Close() // nothing is kept in it
 	}
+	if s.back != nil {
+		s.back()
+	}
+}
+
+// holds counts n bytes on disk as a client's until it is closed; errAside where they are
+// too many. What is more than all that may be there is there alone.
+func (s *spool) holds(of *semaphore.Weighted, most, n int64) error {
+	n = min(n, most)
+	if !of.TryAcquire(n) {
+		return errAside
+	}
+	s.back = func() { of.Release(n) }
+	return nil
 }
 
 // made calls make with a new spool when it is its turn. The caller closes it.
@@ -157,6 +173,12 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request, brackets string, 
 	if x.items == 0 {
 		w.WriteHeader(http.StatusNoContent)
 		return
+	}
+	if x.file != nil {
+		if err := x.holds(s.lists, maxLists, x.n); err != nil {
+			s.refused(w, r, err)
+			return
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	io.WriteString(w, brackets[:1])

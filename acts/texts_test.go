@@ -82,3 +82,41 @@ func TestLongTextsAreReadTogether(t *testing.T) {
 		})
 	}
 }
+
+// TestListsOnDiskHaveALimit: a list that waits on disk for its client counts there, until
+// it has been read. One that is small waits in memory.
+func TestListsOnDiskHaveALimit(t *testing.T) {
+	s := opened(t, Config{Data: t.TempDir()})
+	url := serving(t, s).URL
+	settled(t, url)
+	if status, answer, _ := ask(t, url, "POST", "/api/v1/acts", anAct(1, map[string]any{"caption": strings.Repeat("x", together)})); status != 201 {
+		t.Fatalf("%d %s", status, answer)
+	}
+	long := strings.Repeat("y", spoolInMemory)
+	const users, categories, acts = "/api/v1/users", "/api/v1/categories", "/api/v1/categories/green/acts"
+	gets := func(path string, want int) {
+		t.Helper()
+		if status, answer, _ := ask(t, url, "GET", path, ""); status != want || want == 503 && !strings.Contains(answer, "read slowly") {
+			t.Errorf("GET %s: %d %.200q, want %d", path, status, answer, want)
+		}
+	}
+	takeAll(t, "room on disk", s.aside, maxAside)
+	takeAll(t, "room on disk for lists", s.lists, maxLists)
+	gets(users, 200)
+	gets(categories, 200)
+	gets(acts, 503)
+	for path, body := range map[string]string{users: fmt.Sprintf(`{"username":%q,"password":%q}`, long, hash), categories: fmt.Sprintf("[%q]", long)} {
+		if status, answer, _ := ask(t, url, "POST", path, body); status != 201 {
+			t.Fatalf("POST %s: %d %s", path, status, answer)
+		}
+		gets(path, 503)
+	}
+	s.aside.Release(maxAside)
+	gets(users, 503)
+	s.lists.Release(maxLists)
+	for _, path := range []string{users, categories, acts} {
+		gets(path, 200)
+	}
+	takeAll(t, "what the page took", s.aside, maxAside)
+	takeAll(t, "what the lists took", s.lists, maxLists)
+}

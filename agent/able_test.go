@@ -18,6 +18,7 @@ import (
 	"orch/agent/consensus"
 	"orch/fsm"
 	"orch/proxy"
+	"orch/scripts/local"
 )
 
 // quorum is three voters of Raft, each with an API that says what the test has it say, and
@@ -39,7 +40,7 @@ func newQuorum(t *testing.T) *quorum {
 	table := []fsm.Command{fsm.InitCluster{ClusterID: "c"}}
 	for _, id := range []string{"n1", "n2", "n3"} {
 		n := &Node{cfg: Config{NodeID: id}, store: fsm.NewStore(), log: slog.New(slog.DiscardHandler)}
-		if n.raft, err = consensus.Open(consensus.Config{ID: id, Addr: "127.0.0.1:0", Dir: filepath.Join(t.TempDir(), id), Timings: timings}, fsm.NewStore()); err != nil {
+		if n.raft, err = consensus.Open(consensus.Config{ID: id, Addr: "127.0.0.1:0", Dir: filepath.Join(local.Folder(t), id), Timings: timings}, fsm.NewStore()); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { closeLog(t, n.raft) })

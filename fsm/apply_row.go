@@ -193,7 +193,7 @@ func (c Observe) apply(d *draft) (any, error) {
 		return nil, nil
 	}
 	if c.Phase == Running && have.Observed != Running && !have.Status {
-		next.Since = d.Stamp // what an engine needs to begin is not held against the container
+		next.Since, next.RetryAt = d.Stamp, 0 // what an engine needs to begin is not held against the container
 	}
 	r := d.touch(i)
 	next.Index = r.Index

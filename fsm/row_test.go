@@ -30,6 +30,17 @@ func TestRelaunchForgets(t *testing.T) {
 	}
 }
 
+// TestStartEndsAWait: a container that begins to run while its relaunch is waited for is
+// judged as any that begins.
+func TestStartEndsAWait(t *testing.T) {
+	s := must(t, table(t), Place{Service: "acts", Number: 3, Node: "n1", Port: 8002})
+	s = must(t, s, BackOff{Row: row(t, s, 3).Row(), RetryAt: s.Stamp + 60_000, Failures: 3, Reason: "node n1 has not started it within 1m15s"})
+	s = must(t, s, Observe{Node: "n1", Service: "acts", Number: 3, Generation: 1, Phase: Running})
+	if r := row(t, s, 3); r.RetryAt != 0 || r.Since != s.Stamp || r.Failures != 3 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestObserve keeps the reason that stands unless it brings one, and tells of a
 // death once.
 func TestObserve(t *testing.T) {

@@ -84,7 +84,7 @@ func TestSlowHealthIsNoCrash(t *testing.T) { both(t, testSlowHealthIsNoCrash) }
 func testSlowHealthIsNoCrash(t *testing.T) {
 	slow := backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" {
-			<-time.After(healthTimeout + 50*time.Millisecond)
+			<-time.After(2 * healthTimeout)
 			return
 		}
 		w.WriteHeader(http.StatusInternalServerError)

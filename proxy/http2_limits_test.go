@@ -214,7 +214,7 @@ func TestHTTP2Bounds(t *testing.T) {
 
 // TestHTTP2BodiesInTime: one that comes slowly has its time, one that stops or trickles has not.
 func TestHTTP2BodiesInTime(t *testing.T) {
-	slow := func() (io.Reader, func()) { // a byte now and then for 1.2 s
+	slow := func(bytes int) (io.Reader, func()) { // one now and then
 		r, w := io.Pipe()
 		done := make(chan struct{})
 		go func() {
@@ -222,7 +222,7 @@ func TestHTTP2BodiesInTime(t *testing.T) {
 			defer w.Close()
 			tick := time.NewTicker(100 * time.Millisecond)
 			defer tick.Stop()
-			for range 12 {
+			for range bytes {
 				<-tick.C
 				if _, err := w.Write([]byte("x")); err != nil {
 					return
@@ -234,18 +234,19 @@ func TestHTTP2BodiesInTime(t *testing.T) {
 	for name, c := range map[string]struct {
 		cfg  Config
 		stop bool
+		size int
 		want int
 	}{
-		"slower than an answer may be": {cfg: Config{}, want: 200},
+		"slower than an answer may be": {size: 12, want: 200},
 		"stops":                        {cfg: Config{BodyTimeout: 300 * time.Millisecond}, stop: true, want: 408},
-		"trickles":                     {cfg: Config{MinBodyRate: 1000, MinBodyAfter: time.Second}, want: 408},
+		"trickles":                     {cfg: Config{MinBodyRate: 1000, MinBodyAfter: time.Second}, size: 1000, want: 408},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := acts(1, backend(t, 1, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
 			table.Services[0].Timeout = 600 * time.Millisecond
 			p, addr := startSecure(t, c.cfg, table)
 			defer p.stop()
-			body, end := slow()
+			body, end := slow(c.size)
 			defer end()
 			if c.stop {
 				r, w := io.Pipe()

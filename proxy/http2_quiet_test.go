@@ -13,11 +13,11 @@ import (
 func TestHTTP2QuietRow(t *testing.T) {
 	const pause = 200 * time.Millisecond
 	registry := prometheus.NewRegistry()
-	p, addr := startSecure(t, Config{QuietTimeout: 3 * pause, Registry: registry}, patient(backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
-		for range 3 { // in all longer than the limit
+	p, addr := startSecure(t, Config{QuietTimeout: 5 * pause, Registry: registry}, patient(backend(t, 1, func(w http.ResponseWriter, r *http.Request) {
+		for range 6 { // in all longer than the limit
 			io.WriteString(w, "x")
 			w.(http.Flusher).Flush()
-			<-time.After(2 * pause)
+			<-time.After(pause)
 		}
 		if r.URL.Path == "/silent" {
 			<-r.Context().Done() // until the proxy lets go of it
@@ -30,7 +30,7 @@ func TestHTTP2QuietRow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b, err := io.ReadAll(resp.Body); string(b) != "xxx" || (err == nil) != whole {
+		if b, err := io.ReadAll(resp.Body); string(b) != "xxxxxx" || (err == nil) != whole {
 			t.Errorf("%s: %q, %v", path, b, err)
 		}
 		resp.Body.Close()

@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"orch/scripts/local"
 )
 
 // scraped is what Prometheus would read of a registry.
@@ -55,7 +57,7 @@ func testMetricsCount(t *testing.T) {
 		}
 	})
 	dead := backend(t, 1, nil)
-	dead.Addr = deadAddr(t)
+	dead.Addr = local.FreeAddr(t)
 	registry := prometheus.NewRegistry()
 	p := startLimited(t, Config{Registry: registry}, acts(1, dead, slow))
 	for range 4 { // the first turn is row 1's, which is not there: once, then it is passed over
@@ -97,15 +99,6 @@ func testMetricsCount(t *testing.T) {
 	if !reference {
 		lines(t, registry, `orch_proxy_connections_total 1`, `orch_proxy_connections 1`)
 	}
-}
-
-// deadAddr is an address at which nobody listens.
-func deadAddr(t *testing.T) string {
-	t.Helper()
-	s := httptest.NewServer(http.NotFoundHandler())
-	addr := s.Listener.Addr().String()
-	s.Close()
-	return addr
 }
 
 // TestMetricsNames: dashboards and alarms rely on names, kinds and labels.

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"orch/scripts/local"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -320,13 +322,8 @@ func testLocalTurnsWithoutQuorum(t *testing.T) {
 func TestRetries(t *testing.T) { both(t, testRetries) }
 
 func testRetries(t *testing.T) {
-	closed := func(number int) Row { // nothing listens there
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return Row{Number: number, Generation: 1, Addr: l.Addr().String(), Direct: true}
+	closed := func(number int) Row {
+		return Row{Number: number, Generation: 1, Addr: local.FreeAddr(t), Direct: true}
 	}
 	hangup := func(number int) Row { // takes the request and hangs up
 		return backend(t, number, func(w http.ResponseWriter, r *http.Request) {
@@ -423,6 +420,7 @@ func testHold(t *testing.T) {
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, `"code":503`) {
 		t.Errorf("answer %s %q", resp.Status, body)
 	}
+	p = startLimited(t, Config{Hold: patience}, acts(1))
 	late := backend(t, 1, nil)
 	time.AfterFunc(50*time.Millisecond, func() { p.SetTable(acts(2, late)) })
 	if resp, _ := do(t, "GET", p.url+"/", ""); resp.StatusCode != 200 {

@@ -51,9 +51,7 @@ func TestLargeBodiesAreSpliced(t *testing.T) {
 		if resp, body := do(t, method, p.url+"/x", sent); resp.StatusCode != 200 || body != string(noise(512<<10)) {
 			t.Errorf("%s: %s, %d bytes", method, resp.Status, len(body))
 		}
-		if pipesKept(t, p) == 0 {
-			t.Errorf("%s: no pipe was used", method)
-		}
+		until(t, method+": a pipe was used", func() bool { return pipesKept(t, p) > 0 })
 		p.stop()
 	}
 }

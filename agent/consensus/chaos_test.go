@@ -66,6 +66,12 @@ func (l *load) propose(s *server, data string) {
 	}
 }
 
+func (l *load) acknowledged() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acked)
+}
+
 func (l *load) end() {
 	close(l.stop)
 	l.wg.Wait()
@@ -90,8 +96,8 @@ func TestPausedLeadersDoNotDiverge(t *testing.T) {
 		// the others elect.
 		victim.gate.hold()
 		fresh := c.leader(victim)
-		before := fresh.Status().Commit
-		until(t, "the next leader is at work", func() bool { return fresh.Status().Commit > before+20 || !fresh.leading.Load() })
+		before := l.acknowledged()
+		until(t, "the next leader is at work", func() bool { return l.acknowledged() > before+25 || !fresh.leading.Load() })
 		victim.gate.release()
 		resume()
 	}
@@ -255,7 +261,8 @@ func conflictIsCured(t *testing.T) bool {
 	wg.Wait()
 	last := victim.raft.Load().LastIndex()
 	if last < base+20 {
-		t.Fatalf("the victim has only %d entries of its own", last-base)
+		t.Logf("the victim has only %d entries of its own", last-base)
+		return false
 	}
 	for l := c.leader(victim); l.Status().Commit < base+10; l = c.leader(victim) {
 		c.propose(fmt.Sprint("kept ", l.Status().Commit), victim)

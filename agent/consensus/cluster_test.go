@@ -176,15 +176,11 @@ func newCluster(t testing.TB, n int, edit func(i int, cfg *Config)) *cluster {
 	if err := c.servers[0].Bootstrap(ctx); err != nil {
 		t.Fatal(err)
 	}
-	leader := c.leader()
-	for _, s := range c.servers[1:] {
-		if err := leader.AddNonvoter(ctx, s.cfg.ID, s.Addr()); err != nil {
-			t.Fatal(err)
-		}
-		until(t, s.cfg.ID+" has caught up", func() bool { at := s.Status().Applied; return at > 0 && at >= leader.Status().Commit })
-		if err := leader.AddVoter(ctx, s.cfg.ID, s.Addr()); err != nil {
-			t.Fatal(err)
-		}
+	for _, s := range c.servers[1:] { // a leader whose disk stalls may be lost in between
+		until(t, s.cfg.ID+" is a member", func() bool { return c.leader().AddNonvoter(ctx, s.cfg.ID, s.Addr()) == nil })
+		at := c.leader().Status().Commit
+		until(t, s.cfg.ID+" has caught up", func() bool { return s.Status().Applied >= at })
+		until(t, s.cfg.ID+" has a vote", func() bool { return c.leader().AddVoter(ctx, s.cfg.ID, s.Addr()) == nil })
 	}
 	for _, s := range c.servers {
 		// Of all, not of its own alone: one that does not know another's vote yet elects nobody.

@@ -70,7 +70,10 @@ func (n *Node) Recover(ctx context.Context, scratch Machine, before func()) erro
 		c.NoSnapshotRestoreOnStart = false // scratch knows nothing yet
 		err := n.layStores()
 		if err == nil {
-			err = raft.RecoverCluster(c, &machine{Machine: scratch}, n.logs, n.stable, n.snaps, n.trans, raft.Configuration{Servers: []raft.Server{{
+			// Every entry is wanted here, whatever the newest snapshot holds: where that
+			// can not be read, an older one is taken.
+			whole := &logStore{disk: n.raw, fence: n.fence, pace: n.pace, replaced: func(uint64) (uint64, bool) { return 0, false }}
+			err = raft.RecoverCluster(c, &machine{Machine: scratch}, whole, n.stable, n.snaps, n.trans, raft.Configuration{Servers: []raft.Server{{
 				Suffrage: raft.Voter, ID: raft.ServerID(n.cfg.ID), Address: n.trans.LocalAddr(),
 			}}})
 		}

@@ -29,13 +29,19 @@ func TestEqualShares(t *testing.T) {
 			if f := load.Failures(); len(f) > 0 {
 				t.Fatalf("%d failed: %v", len(f), f[0])
 			}
+			// A turn that a slow disk keeps for over a second is taken here instead, and its own
+			// is a gap: both may be of one container.
+			slack := mode.slack + 2*int(load.Local.Load())
+			if load.Local.Load() > 24 {
+				t.Errorf("%d turns were not the cluster's", load.Local.Load())
+			}
 			shares := load.Shares()
 			if len(shares) != 5 {
 				t.Fatalf("shares of %d containers, want 5: %v", len(shares), shares)
 			}
 			for container, got := range shares {
-				if d := got - mode.total/5; d > mode.slack || d < -mode.slack {
-					t.Errorf("%s answered %d, want %d ± %d (all: %v)", container, got, mode.total/5, mode.slack, shares)
+				if d := got - mode.total/5; d > slack || d < -slack {
+					t.Errorf("%s answered %d, want %d ± %d (all: %v)", container, got, mode.total/5, slack, shares)
 				}
 			}
 		})

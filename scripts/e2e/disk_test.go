@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -158,7 +159,9 @@ func fillDisk(t *testing.T, small *lab.Node) (free func()) {
 	}
 }
 
-// impairment waits until a node says that it is impaired, or that it is not.
+var fenced = regexp.MustCompile(`IMPAIRED\s+fenced`)
+
+// impairment waits until a node says that it is fenced, or that it is not.
 func impairment(t *testing.T, ctx context.Context, c *lab.Cluster, n *lab.Node, want bool) {
 	t.Helper()
 	err := lab.Until(within(t, ctx, 40*time.Second), 50*time.Millisecond, func() error {
@@ -169,8 +172,8 @@ func impairment(t *testing.T, ctx context.Context, c *lab.Cluster, n *lab.Node, 
 		}
 		resp.Body.Close()
 		out, err := n.Ctl(ctx, "status")
-		if err == nil && strings.Contains(out, "IMPAIRED") != want {
-			err = fmt.Errorf("impaired is not %v:\n%s", want, out)
+		if err == nil && fenced.MatchString(out) != want {
+			err = fmt.Errorf("impaired by a fence is not %v:\n%s", want, out)
 		}
 		return err
 	})

@@ -230,7 +230,9 @@ func metric(t *testing.T, n *lab.Node, name string) float64 {
 // gossip under the cluster's own ID and ten thousand joins with a forged token. The leader stays, requests are served, an honest
 // node joins in the middle of it, the log stays short, and nothing is left behind.
 func TestSiege(t *testing.T) {
-	c, ctx := cluster(t, 3, spec(2, 2))
+	// The disk that three nodes share here may stall for longer than a leader on one
+	// network may be silent.
+	c, ctx := cluster(t, 3, spec(2, 2), "--profile=cloud")
 	n := c.Nodes[0]
 	if _, err := n.Healthy(within(t, ctx, 60*time.Second), 2); err != nil {
 		t.Fatal(err)
@@ -292,10 +294,10 @@ func TestSiege(t *testing.T) {
 	if out, err := late.JoinBy(ctx, leader, token); err != nil {
 		t.Errorf("an honest join: %s", out)
 	}
+	waits(t, ctx, leader, from, token)
 	began := time.Now()
 	got := fails()
 	t.Logf("%d forged joins were refused in %s after the honest one", got, time.Since(began).Round(time.Millisecond))
-	waits(t, ctx, leader, from, token)
 	if n := read(); n > 0 {
 		t.Errorf("of %d strangers 4 MiB of gossip each were read", n)
 	}
@@ -313,9 +315,15 @@ func TestSiege(t *testing.T) {
 	if lines := strings.Count(leader.Log(100_000), "connections refused"); lines < 1 || lines > 5 {
 		t.Errorf("%d lines of refusals", lines)
 	}
-	out, err := leader.Ctl(ctx, "nodes")
-	if err != nil || strings.Count(out, "alive") != 4 || strings.Contains(out, "intruder") {
-		t.Errorf("%v\n%s", err, out)
+	err = lab.Until(within(t, ctx, 20*time.Second), 100*time.Millisecond, func() error {
+		out, err := leader.Ctl(ctx, "nodes")
+		if err != nil || strings.Count(out, "alive") != 4 || strings.Contains(out, "intruder") {
+			return fmt.Errorf("%v\n%s", err, out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 	err = lab.Until(within(t, ctx, 20*time.Second), 100*time.Millisecond, func() error {
 		if now := metric(t, leader, "go_goroutines"); now > goroutines+60 {

@@ -60,8 +60,9 @@ scale: {min: %d, max: %d}
 }
 
 // cluster starts n nodes with acts on them and takes all down at the end; where
-// the test has failed it shows each node's last lines first.
-func cluster(t *testing.T, n int, yaml string) (*lab.Cluster, context.Context) {
+// the test has failed it shows each node's last lines first. flags are further ones of
+// each node.
+func cluster(t *testing.T, n int, yaml string, flags ...string) (*lab.Cluster, context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
@@ -71,6 +72,9 @@ func cluster(t *testing.T, n int, yaml string) (*lab.Cluster, context.Context) {
 		t.Fatal(err)
 	}
 	c := lab.New(programs, dir, n)
+	for _, n := range c.Nodes {
+		n.Extra = flags
+	}
 	takeDown(t, c)
 	path := ""
 	if yaml != "" {

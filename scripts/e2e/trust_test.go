@@ -268,7 +268,7 @@ func TestRemovedNode(t *testing.T) {
 // certificate of the new CA, a bundle of the old one is refused and says why, and nodes
 // still join.
 func TestCARotatesUnderLoad(t *testing.T) {
-	c, ctx := cluster(t, 3, spec(3, 3))
+	c, ctx := cluster(t, 3, spec(3, 3), "--profile=cloud") // as in TestSiege
 	n1 := c.Nodes[0]
 	if _, err := n1.Healthy(within(t, ctx, 60*time.Second), 3); err != nil {
 		t.Fatal(err)

@@ -35,13 +35,13 @@ type Programs struct {
 // detector where race is set, and an image of acts where Docker answers.
 func Build(ctx context.Context, root, dir string, race bool) (*Programs, error) {
 	for _, name := range []string{"orchd", "orchctl", "acts"} {
-		args := []string{"build", "-o", filepath.Join(dir, name)}
-		env := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath -tags=grpcnotrace") // as the Makefile does, whose results Go has kept
+		// As the Makefile does, whose results Go has kept; or as its tests are compiled.
+		args, cgo := []string{"build", "-o", filepath.Join(dir, name), "-trimpath", "-tags=grpcnotrace"}, "CGO_ENABLED=0"
 		if race && name == "orchd" {
-			args, env = append(args, "-race"), append(os.Environ(), "CGO_ENABLED=1")
+			args, cgo = append(args[:3], "-race"), "CGO_ENABLED=1"
 		}
 		cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/"+name)...)
-		cmd.Dir, cmd.Env = root, env
+		cmd.Dir, cmd.Env = root, append(os.Environ(), cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}

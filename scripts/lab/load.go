@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 // Load sends GETs through nodes and counts what comes back.
 type Load struct {
 	OK     atomic.Int64
+	Local  atomic.Int64 // of them by a turn that was not the cluster's
 	mu     sync.Mutex
 	failed []Failure
 	shares map[string]int
@@ -67,6 +69,9 @@ func (l *Load) one(ctx context.Context, n *Node, path string) string {
 		return fmt.Sprintf("%s from %s", resp.Status, resp.Header.Get("X-Orch-Container"))
 	}
 	l.OK.Add(1)
+	if strings.HasSuffix(resp.Header.Get("X-Orch-Turn"), " local") {
+		l.Local.Add(1)
+	}
 	l.mu.Lock()
 	if l.shares == nil {
 		l.shares = map[string]int{}

@@ -81,7 +81,7 @@ func S3(t *testing.T) (url, folder string) {
 // FreeAddr is an address that nobody listens on now.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.2:0") // not where tests listen, and may be given the port
 	if err != nil {
 		t.Fatal(err)
 	}
