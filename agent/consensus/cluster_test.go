@@ -176,6 +176,7 @@ func newCluster(t testing.TB, n int, edit func(i int, cfg *Config)) *cluster {
 	if err := c.servers[0].Bootstrap(ctx); err != nil {
 		t.Fatal(err)
 	}
+	c.leader()
 	for _, s := range c.servers[1:] { // a leader whose disk stalls may be lost in between
 		until(t, s.cfg.ID+" is a member", func() bool { return c.leader().AddNonvoter(ctx, s.cfg.ID, s.Addr()) == nil })
 		at := c.leader().Status().Commit
