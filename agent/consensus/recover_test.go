@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/hashicorp/raft"
 )
 
 // Two of three are gone for good: the one that is left leads alone with all it had,
@@ -80,6 +82,35 @@ func failsToRecover(t *testing.T, s *server) {
 	}
 	if left, err := filepath.Glob(filepath.Join(s.cfg.Dir, snapshotFolder, "*"+tmpSuffix)); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestRecoverWantsEveryEntry: where the newest snapshot can not be read any more an older
+// one is taken, and the entries behind it; one that is missing there is not passed over,
+// though a follower knows its term.
+func TestRecoverWantsEveryEntry(t *testing.T) {
+	c := newCluster(t, 1, func(_ int, cfg *Config) { cfg.Timings.TrailingLogs = 0 })
+	s := c.leader()
+	c.propose("first")
+	must(t, s.raft.Load().Snapshot().Error())
+	if _, _, err := s.Propose(within(t, patience), []byte("missing")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, s.raft.Load().Snapshot().Error())
+	c.propose("last")
+	all, err := s.snaps.List()
+	must(t, err)
+	if len(all) != 2 || all[0].Index != all[1].Index+1 {
+		t.Fatalf("snapshots %+v", all)
+	}
+	state := filepath.Join(s.cfg.Dir, snapshotFolder, all[0].ID, stateFile)
+	rotten, err := os.ReadFile(state)
+	must(t, err)
+	rotten[0] ^= 1
+	must(t, os.WriteFile(state, rotten, 0o600))
+	err = s.Recover(within(t, patience), &list{}, func() { t.Error("it is said to be recovered") })
+	if err == nil || !strings.Contains(err.Error(), raft.ErrLogNotFound.Error()) {
+		t.Errorf("recovered without entry %d: %v", all[0].Index, err)
 	}
 }
 
