@@ -3,6 +3,7 @@ package acts
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -37,7 +38,7 @@ func openPostgres(ctx context.Context, dsn string) (*postgresStore, error) {
 		return nil, fmt.Errorf("open database %s on %s: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, err)
 	}
 	s := &postgresStore{pool: pool}
-	s.db, s.mark = stdlib.OpenDBFromPool(pool), "$"
+	s.db, s.mark = sql.OpenDB(lasting{stdlib.GetPoolConnector(pool)}), "$"
 	// What the one pool gives, the other must queue for itself: it never gives back, so
 	// that who waited below would wait for ever. One stays for the health check.
 	s.db.SetMaxOpenConns(poolSize - 1)
@@ -61,6 +62,24 @@ func openPostgres(ctx context.Context, dsn string) (*postgresStore, error) {
 	}
 	return s, nil
 }
+
+// lasting connects so that database/sql can tell a connection that has ended. It would
+// hand that to whoever waits for one, and give up after three of them: when many clients
+// hang up at once, whose connections end with their questions, others' would fail.
+type lasting struct{ driver.Connector }
+
+func (l lasting) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := l.Connector.Connect(ctx)
+	if p, ok := c.(*stdlib.Conn); ok && err == nil {
+		return validated{p}, nil
+	}
+	return c, err
+}
+
+type validated struct{ *stdlib.Conn }
+
+// IsValid implements driver.Validator.
+func (v validated) IsValid() bool { return !v.Conn.Conn().IsClosed() }
 
 // setUp migrates under an advisory lock: ten processes may start at once.
 func (s *postgresStore) setUp(ctx context.Context) error {
