@@ -381,6 +381,12 @@ func TestRowsComeBack(t *testing.T) {
 func TestImageBuiltAgain(t *testing.T) {
 	tag := derived(t, "moving", "ENV RELEASE=1")
 	yaml := changed(spec(1, 1), tag)
+	first := ""
+	t.Cleanup(func() { // after the cluster, whose container runs it at the end; it has no name by then
+		if out, err := exec.Command("docker", "rmi", "-f", first).CombinedOutput(); err != nil {
+			t.Errorf("remove image %s: %v: %s", first, err, out)
+		}
+	})
 	c, ctx := cluster(t, 1, yaml)
 	n := c.Nodes[0]
 	runs := func() string {
@@ -398,8 +404,7 @@ func TestImageBuiltAgain(t *testing.T) {
 		}
 		return id
 	}
-	first := runs()
-	t.Cleanup(func() { exec.Command("docker", "rmi", "-f", first).Run() })
+	first = runs()
 	ends(t, within(t, ctx, 20*time.Second), n, 1, "good")
 	derived(t, "moving", "ENV RELEASE=2")
 	path, err := c.Spec("again", yaml)
